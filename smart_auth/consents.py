@@ -1,0 +1,189 @@
+"""Privacy consents as access formulas (http://hl7.org/fhir/R4/consent.html, "Consent Rules").
+
+A consent denies a region of the patient's compartment. A nested provision is an exception of the opposite kind to the
+one around it. What cannot be decided counts for the patient: a denial then holds, an exception to it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from smart_auth.formulas import EVERYTHING, NOTHING, Formula, either, every, negate, where
+
+Resource = Mapping[str, Any]
+# policyRule codes that turn the rule around: nothing is shared but what the provisions permit.
+OPT_OUT = frozenset({"OPTOUT", "OPTOUTE", "OPTINR"})
+SHOWING = frozenset({"access", "use", "disclose"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, for consents: references of the user (own resource, organization, roles), purpose, and the instant."""
+
+    actors: frozenset[str]
+    purpose: str
+    now: datetime
+
+
+Knows = Callable[[str, str], bool]
+
+
+def patient_of(consent: Resource) -> str | None:
+    """The id of the patient whose consent it is, or None when it is no local patient's."""
+    reference = str((consent.get("patient") or {}).get("reference", ""))
+    kind, _, identity = reference.partition("/")
+    return identity if kind == "Patient" and identity and "/" not in identity else None
+
+
+def in_force(consent: Resource, now: datetime) -> bool:
+    """Whether it is an active privacy consent within its period."""
+    scope = {coding.get("code") for coding in (consent.get("scope") or {}).get("coding", ())}
+    period = (consent.get("provision") or {}).get("period")
+    return consent.get("status") == "active" and "patient-privacy" in scope and _covers(period, now)
+
+
+def denied(consent: Resource, kind: str, asker: Asker, knows: Knows) -> Formula:
+    """What of a type this consent denies to the asker, within the patient's compartment."""
+    root = consent.get("provision") or {}
+    if _root_denies(consent, root):
+        return _effective(root, kind, asker, knows, deny=True)
+    region = _region(root, kind, asker, knows, deny=True)
+    return every([region, either(_exceptions(root, kind, asker, knows, deny=True))])
+
+
+def _root_denies(consent: Resource, root: Resource) -> bool:
+    codes = {coding.get("code") for coding in (consent.get("policyRule") or {}).get("coding", ())}
+    return root.get("type") == "deny" or (root.get("type") is None and bool(codes & OPT_OUT))
+
+
+def _effective(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool) -> Formula:
+    """Where the rule applies: its region without its exceptions."""
+    exceptions = _exceptions(rule, kind, asker, knows, deny=not deny)
+    return every([_region(rule, kind, asker, knows, deny=deny), *map(negate, exceptions)])
+
+
+def _exceptions(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool) -> list[Formula]:
+    wanted = "deny" if deny else "permit"
+    nested = (inner for inner in rule.get("provision", ()) if inner.get("type") == wanted)
+    return [_effective(inner, kind, asker, knows, deny=deny) for inner in nested]
+
+
+def _region(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool) -> Formula:
+    unsure = EVERYTHING if deny else NOTHING
+    if not (_concerns(rule, asker) and _shows(rule)):
+        return NOTHING
+    parts = [
+        _classes(rule.get("class", ()), kind, unsure),
+        _codes(rule.get("code", ()), kind, knows, unsure),
+        _labels(rule.get("securityLabel", ()), unsure),
+        _dates(rule.get("dataPeriod"), kind, knows, unsure),
+        _instances(rule.get("data", ()), kind),
+    ]
+    return every(parts)
+
+
+def _concerns(rule: Resource, asker: Asker) -> bool:
+    actors = {(actor.get("reference") or {}).get("reference") for actor in rule.get("actor", ())}
+    purposes = {coding.get("code") for coding in rule.get("purpose", ())}
+    return (
+        (not actors or bool(actors & asker.actors))
+        and (not purposes or asker.purpose in purposes)
+        and _covers(rule.get("period"), asker.now)
+    )
+
+
+def _shows(rule: Resource) -> bool:
+    codes = {coding.get("code") for action in rule.get("action", ()) for coding in action.get("coding", ())}
+    return not codes or bool(codes & SHOWING)
+
+
+def _classes(classes: Sequence[Resource], kind: str, unsure: Formula) -> Formula:
+    if not classes:
+        return EVERYTHING
+    types = {coding.get("code") for coding in classes if str(coding.get("system", "")).endswith("/resource-types")}
+    if kind in types:
+        return EVERYTHING
+    return NOTHING if len(types) == len(classes) else unsure
+
+
+def _codes(concepts: Sequence[Resource], kind: str, knows: Knows, unsure: Formula) -> Formula:
+    if not concepts:
+        return EVERYTHING
+    tokens = [_token(coding) for concept in concepts for coding in concept.get("coding", ()) if coding.get("code")]
+    if not tokens:
+        return unsure
+    return where(("code", ",".join(tokens))) if knows(kind, "code") else NOTHING
+
+
+def _labels(codings: Sequence[Resource], unsure: Formula) -> Formula:
+    if not codings:
+        return EVERYTHING
+    tokens = [_token(coding) for coding in codings if coding.get("code")]
+    return where(("_security", ",".join(tokens))) if len(tokens) == len(codings) else unsure
+
+
+def _dates(period: Resource | None, kind: str, knows: Knows, unsure: Formula) -> Formula:
+    if not period:
+        return EVERYTHING
+    if not knows(kind, "date"):
+        return unsure
+    bounds = (("ge", period.get("start")), ("le", period.get("end")))
+    return where(*(("date", prefix + bound) for prefix, bound in bounds if bound))
+
+
+def _instances(data: Sequence[Resource], kind: str) -> Formula:
+    if not data:
+        return EVERYTHING
+    texts = (str((each.get("reference") or {}).get("reference", "")) for each in data)
+    ids = [identity for text in texts for head, _, identity in [text.partition("/")] if head == kind and identity]
+    return where(("_id", ",".join(ids))) if ids else NOTHING
+
+
+def _token(coding: Resource) -> str:
+    return "|".join(_escaped(str(coding[key])) for key in ("system", "code") if coding.get(key))
+
+
+def _escaped(text: str) -> str:
+    for character in "\\,|$":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _covers(period: Resource | None, now: datetime) -> bool:
+    """Whether the instant lies in a FHIR Period; the end includes the whole of its last day, month or year."""
+    if not period:
+        return True
+    text = now.strftime("%Y-%m-%dT%H:%M:%S")
+    start, end = period.get("start"), period.get("end")
+    return (not start or _utc(start) <= text[: len(_utc(start))]) and (not end or text[: len(_utc(end))] <= _utc(end))
+
+
+def _utc(instant: str) -> str:
+    if "T" not in instant:
+        return instant
+    return datetime.fromisoformat(instant.replace("Z", "+00:00")).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def denials(
+    consents: Iterable[Resource],
+    kind: str,
+    asker: Asker,
+    knows: Knows,
+    compartment: Callable[[tuple[str, ...]], Formula],
+) -> Formula:
+    """What of a type all consents together deny; patients with the same denial share one part of the formula.
+
+    `compartment(patients)` is what of the type belongs to them. A patient's own access is never denied.
+    """
+    regions: dict[Formula, list[str]] = {}
+    for consent in consents:
+        patient = patient_of(consent)
+        if patient is None or f"Patient/{patient}" in asker.actors or not in_force(consent, asker.now):
+            continue
+        region = denied(consent, kind, asker, knows)
+        if region != NOTHING:
+            regions.setdefault(region, []).append(patient)
+    return either(every([compartment(tuple(sorted(set(ids)))), region]) for region, ids in regions.items())
