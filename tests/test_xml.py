@@ -1,0 +1,117 @@
+"""FHIR XML (http://hl7.org/fhir/R4/xml.html)."""
+
+import glob
+import json
+import os
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiles.outcome import FhirError
+from profiles.xml import parse_xml, print_xml
+
+DIV = (
+    '<div xmlns="http://www.w3.org/1999/xhtml"><p class="a">Müller &amp; <b>Söhne</b> &#160;<br/></p><div>x</div></div>'
+)
+PATIENT: dict[str, Any] = {
+    "resourceType": "Patient",
+    "id": "p1",
+    "text": {"status": "generated", "div": DIV},
+    "contained": [{"resourceType": "Organization", "id": "o", "name": "Line 1\nTab\there \"quoted\" <x> 'y' & z"}],
+    "extension": [{"url": "http://e.org/x", "valueDecimal": Decimal("1.500")}],
+    "active": False,
+    "name": [
+        {
+            "given": ["A", None, "C"],
+            "_given": [None, {"extension": [{"url": "http://e.org/n", "valueString": "gone"}]}, None],
+        },
+        {"_family": {"id": "f1", "extension": [{"url": "http://e.org/n", "valueBoolean": True}]}},
+    ],
+    "birthDate": "1970-03",
+    "multipleBirthInteger": 3,
+}
+
+
+def xml(inner: str, root: str = "Patient") -> bytes:
+    return f'<{root} xmlns="http://hl7.org/fhir">{inner}</{root}>'.encode()
+
+
+def test_a_resource_survives_the_way_there_and_back() -> None:
+    """Decimals, empty places in lists, contained resources and the narrative come back as they were."""
+    back = parse_xml(print_xml(PATIENT))
+    assert back == PATIENT
+    assert str(back["extension"][0]["valueDecimal"]) == "1.500"
+
+
+def test_elements_are_written_in_the_order_of_the_definition() -> None:
+    """The schema of FHIR XML is a sequence, whatever the order of the JSON properties."""
+    text = print_xml({"resourceType": "Patient", "birthDate": "1970", "active": True, "id": "a"}).decode()
+    assert text.index("<id ") < text.index("<active ") < text.index("<birthDate ")
+
+
+def test_comments_and_instructions_are_dropped() -> None:
+    head = b'<?xml version="1.0"?><?xml-stylesheet href="x.css"?><!-- a <div> -->'
+    raw = head + xml('<!-- b --><active value="true"/>')
+    assert parse_xml(raw) == {"resourceType": "Patient", "active": True}
+
+
+def test_a_narrative_inside_a_comment_is_not_cut() -> None:
+    raw = xml(f"<!-- {DIV.replace('--', '')} --><text><status value='generated'/>{DIV}</text>")
+    assert parse_xml(raw)["text"]["div"] == DIV
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"<Patient", "not well-formed"),
+        (b"\xff\xfe<\x00P\x00", "not UTF-8"),
+        (b"<Patient/>", "not in the namespace http://hl7.org/fhir"),
+        (xml("", "Pet"), "Pet is not a resource type"),
+        (xml("<pet value='x'/>"), "Patient has no element pet"),
+        (xml("<active value='true'/><active value='true'/>"), "active appears more than once"),
+        (xml("<active value='true' lang='x'/>"), "active has no attribute lang"),
+        (xml("text"), "no text outside attributes"),
+        (xml("<contained><Patient/><Patient/></contained>"), "contained must hold one resource"),
+        (xml("<text><status value='empty'/><div>x</div></text>"), "narrative must be a div"),
+        (xml("<x:active xmlns:x='http://other.org' value='true'/>"), "not in the namespace"),
+        (b'<!DOCTYPE Patient [<!ENTITY a "b">]>' + xml(""), "document type declaration"),
+        (b'<!DOCTYPE Patient SYSTEM "file:///etc/passwd">' + xml(""), "document type declaration"),
+        (xml("<extension url='a'>" * 140 + "</extension>" * 140), "nested more than 128"),
+    ],
+)
+def test_bad_xml_is_refused_with_a_reason(raw: bytes, text: str) -> None:
+    """Each fault is one 400 that names it."""
+    with pytest.raises(FhirError, match=text) as caught:
+        parse_xml(raw)
+    assert caught.value.status == 400
+
+
+def test_the_place_of_a_fault_is_told() -> None:
+    with pytest.raises(FhirError) as caught:
+        parse_xml(xml("\n<active value='true'/>\n  <pet value='x'/>\n"))
+    assert caught.value.issues[0].line == 3
+
+
+@pytest.mark.parametrize("bomb", [b"<!--" * 500_000, xml("<div>" * 100_000), b"<a b='" * 300_000])
+def test_hostile_xml_is_refused_in_linear_time(bomb: bytes) -> None:
+    start = time.perf_counter()
+    with pytest.raises(FhirError):
+        parse_xml(bomb)
+    assert time.perf_counter() - start < 1
+
+
+def test_a_value_that_is_not_of_its_type_stays_for_the_validator() -> None:
+    found = parse_xml(xml("<active value='yes'/><multipleBirthInteger value='1.0'/>"))
+    assert (found["active"], found["multipleBirthInteger"]) == ("yes", "1.0")
+
+
+@pytest.mark.skipif("FHIR_EXAMPLES" not in os.environ, reason="FHIR_EXAMPLES does not name the official package")
+@pytest.mark.slow
+def test_all_official_examples_survive() -> None:
+    for name in sorted(glob.glob(os.environ["FHIR_EXAMPLES"] + "/*.json")):
+        resource = json.loads(Path(name).read_bytes(), parse_float=Decimal)
+        if "resourceType" in resource and not Path(name).name.startswith(".") and "fhirVersions" not in resource:
+            assert parse_xml(print_xml(resource)) == resource, name
