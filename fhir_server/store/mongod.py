@@ -1,0 +1,226 @@
+"""The embedded MongoDB: a child process, one-node replica set, reachable by a private socket only (DESIGN.md §7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+from fhir_server.store.binary import cannot_run, find_mongod, wrong_platform
+from fhir_server.store.owner import Owner
+from fhir_server.store.process import Child, Process, Survivor, survivor
+from profiles.outcome import FhirError
+
+SOCKET = "mongod.sock"
+# sun_path holds 108 bytes; mongod itself gets by with the relative name, so only the client's path counts.
+SOCKET_LIMIT = 107
+START_SECONDS = 60.0
+
+FAILED = "The embedded MongoDB did not start ({reason}); its log is {log}."
+
+OPTIONS = (
+    *("--dbpath", "."),
+    *("--bind_ip", f"./{SOCKET}"),
+    *("--filePermissions", "0700"),
+    *("--replSet", "fhir"),
+    *("--oplogSize", "990"),
+    "--noscripting",
+    *("--networkMessageCompressors", "disabled"),
+    *("--wiredTigerCollectionBlockCompressor", "zstd"),
+    *("--logpath", "mongod.log"),
+    "--quiet",
+    # Slow operations would be logged with their values, and those are patient data.
+    *("--slowms", "100000000"),
+    # Milliseconds that a clean stop waits for a new primary; there is none.
+    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+    *("--setParameter", "transactionLifetimeLimitSeconds=10"),
+    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+)
+
+
+class Embedded:
+    """A running mongod and the lock on its data folder."""
+
+    def __init__(self, owner: Owner, process: Process, folder: Path, link: Path | None) -> None:
+        self._owner = owner
+        self._process = process
+        self._link = link
+        self.url = _url((link or folder) / SOCKET)
+        owner.name(self.url)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def adopted(self) -> bool:
+        """Whether this mongod outlived an earlier server on the same data."""
+        return isinstance(self._process, Survivor)
+
+    @classmethod
+    async def start(cls, data: str | Path, *, cache_gb: float | None = None, mortal: bool = False) -> Embedded:
+        """Start a mongod on `data`, or take over the one that a killed server left.
+
+        FhirError with one sentence where the folder is in use or no mongod can run. `mortal`: it ends with this
+        process whatever happens, which tests want.
+        """
+        owner, folder = _claim(Path(data))
+        link = _link(folder)
+        try:
+            process = await _process(folder, (link or folder) / SOCKET, cache_gb or _cache_gb(), mortal)
+            return cls(owner, process, folder, link)
+        except BaseException:
+            _unlink(link)
+            owner.release()
+            raise
+
+    async def stop(self) -> None:
+        """End mongod cleanly and let the folder go."""
+        await self._process.end()
+        _unlink(self._link)
+        self._owner.release()
+
+
+async def _process(folder: Path, socket: Path, cache_gb: float, mortal: bool) -> Process:
+    left = survivor(folder)
+    if left is not None:
+        if await _answers(socket):
+            await _lead(left, folder, socket)
+            return left
+        await left.end()
+    child = _spawn(folder, cache_gb, mortal)
+    try:
+        await _lead(child, folder, socket)
+    except BaseException:
+        await child.end()
+        raise
+    return child
+
+
+def _spawn(folder: Path, cache_gb: float, mortal: bool) -> Child:
+    binary = find_mongod()
+    (folder / SOCKET).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "mongod.log").replace(folder / "mongod.log.old")
+    command = [str(binary), *OPTIONS, "--wiredTigerCacheSizeGB", f"{cache_gb:.2f}"]
+    setpriv = shutil.which("setpriv") if mortal else None
+    prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+    with (folder / "mongod.err").open("wb") as errors:
+        try:
+            # A session of its own: the terminal's Ctrl-C reaches the server, which then stops mongod in order.
+            process = subprocess.Popen(  # noqa: S603 (a fixed command line)
+                prefix + command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise wrong_platform(binary, error) from error
+    return Child(process)
+
+
+async def _lead(process: Process, folder: Path, socket: Path) -> None:
+    """Wait until mongod accepts connections, make it a replica set, wait until it is primary."""
+    async with asyncio.timeout(START_SECONDS):
+        while not await _accepts(socket):
+            _check_alive(process, folder)
+            await asyncio.sleep(0.01)
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(socket), timeoutMS=10_000)
+        try:
+            while not await _is_primary(client):
+                _check_alive(process, folder)
+                await asyncio.sleep(0.01)
+        finally:
+            await client.close()
+
+
+async def _is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
+    with contextlib.suppress(PyMongoError):
+        hello = await client.admin.command("hello")
+        if hello.get("isWritablePrimary"):
+            return True
+        if "setName" not in hello:
+            # A relative socket is a member's name that stays right when the folder moves.
+            members = [{"_id": 0, "host": f"./{SOCKET}"}]
+            with contextlib.suppress(OperationFailure):
+                await client.admin.command({"replSetInitiate": {"_id": "fhir", "members": members}})
+    return False
+
+
+def _check_alive(process: Process, folder: Path) -> None:
+    if process.alive():
+        return
+    said = (folder / "mongod.err").read_text(errors="replace").strip()
+    known = cannot_run(find_mongod(), said)
+    reason = said.splitlines()[-1] if said else "it ended at once"
+    raise known or FhirError("exception", FAILED.format(reason=reason, log=folder / "mongod.log"))
+
+
+async def _accepts(socket: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(str(socket))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _answers(socket: Path) -> bool:
+    """Whether a survivor still works: one that hangs is no use to anybody."""
+    if not await _accepts(socket):
+        return False
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(socket), timeoutMS=3_000)
+    try:
+        await client.admin.command("ping")
+    except PyMongoError:
+        return False
+    finally:
+        await client.close()
+    return True
+
+
+def _url(socket: Path) -> str:
+    return f"mongodb://{quote(str(socket), safe='')}/?directConnection=true"
+
+
+def _claim(data: Path) -> tuple[Owner, Path]:
+    data = data.resolve()
+    owner = Owner(data)
+    folder = data / "db"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return owner, folder
+
+
+def _link(folder: Path) -> Path | None:
+    """A short way, in a folder that only this user can change, to a socket whose own path is too long."""
+    if len(os.fsencode(folder / SOCKET)) <= SOCKET_LIMIT:
+        return None
+    link = Path(tempfile.mkdtemp(prefix="fhir-")) / "db"
+    link.symlink_to(folder)
+    return link
+
+
+def _unlink(link: Path | None) -> None:
+    if link is not None:
+        with contextlib.suppress(OSError):
+            link.unlink()
+            link.parent.rmdir()
+
+
+def _cache_gb() -> float:
+    """A quarter of the memory, within bounds: the server and the file cache want theirs."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(max(0.25, total / 4 / 1024**3), 4.0)

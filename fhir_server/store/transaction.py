@@ -1,0 +1,300 @@
+"""Transactions: many resources, all or none (http://hl7.org/fhir/R4/http.html#transaction)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from bson import ObjectId
+from pymongo import ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from fhir_server.store.blobs import Blobs
+from fhir_server.store.driver import DURABLE, Driver, Session
+from fhir_server.store.errors import DUPLICATE_KEY, fault, fault_of, told
+from fhir_server.store.reads import Reads
+from fhir_server.store.records import (
+    DELETED,
+    Document,
+    New,
+    Stored,
+    current_document,
+    key_of,
+    stored_as,
+    stored_of,
+    superseded_document,
+    version_key,
+)
+from profiles.outcome import FhirError
+
+T = TypeVar("T")
+
+TRANSIENT = "TransientTransactionError"
+UNKNOWN = "UnknownTransactionCommitResult"
+# Seconds: the first pause, its growth and its limit (the driver specification's own figures).
+PAUSE, GROWTH, LONGEST = 0.005, 1.5, 0.5
+
+CROWDED = "Too many requests change the same resources at the same time; repeat the request."
+UNCONFIRMED = "The database did not confirm the transaction; it may have been carried out."
+
+
+@dataclass(slots=True)
+class Pending:
+    """Writes that have not been sent: creates, superseded copies and guarded replaces."""
+
+    creates: dict[str, Document] = field(default_factory=dict)
+    copies: list[Document] = field(default_factory=list)
+    replaces: dict[str, tuple[int, Document]] = field(default_factory=dict)
+
+
+class Transaction:
+    """One attempt; it reads the state at its first operation and its own writes.
+
+    Writes are kept back until something has to see them, so that a thousand of them are three calls.
+    Operations of one attempt follow each other; callers that run at the same time wait for their turn.
+    """
+
+    def __init__(self, driver: Driver, blobs: Blobs, session: Session) -> None:
+        self._driver = driver
+        self._blobs = blobs
+        self._session = session
+        self._reads = Reads(driver, None, session)
+        self._known: dict[str, Stored | None] = {}
+        self._pending = Pending()
+        self._written: list[ObjectId] = []
+        self._one = asyncio.Lock()
+
+    # Reading
+
+    async def get(self, type: str, id: str) -> Stored | None:
+        """The current version as this transaction sees it, a tombstone when it was deleted."""
+        key = f"{type}/{id}"
+        async with self._one:
+            await self._learn([key])
+        stored = self._known[key]
+        return await self._filled(stored) if stored is not None else None
+
+    async def prefetch(self, keys: Iterable[str]) -> None:
+        """Read many (`Patient/1`, ...) at once; `get` then answers from memory."""
+        async with self._one:
+            await self._learn(list(keys))
+
+    async def get_version(self, type: str, id: str, version: int) -> Stored | None:
+        """One version, current or superseded."""
+        current = await self.get(type, id)
+        if current is None or version >= current.version:
+            return current if current is not None and version == current.version else None
+        name = version_key(key_of(current), version)
+        found = await self.find_documents({"_id": name}, collection="history")
+        return await self._filled(stored_of(found[0])) if found else None
+
+    async def find_documents(self, filter: Mapping[str, Any], **options: Any) -> list[Document]:
+        """As Reads.find_documents, own writes included."""
+        async with self._one:
+            await self._flush()
+            return await self._reads.find_documents(filter, **options)
+
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> list[Document]:
+        """As Reads.aggregate, own writes included."""
+        async with self._one:
+            await self._flush()
+            return await self._reads.aggregate(pipeline, **options)
+
+    async def count(self, filter: Mapping[str, Any], **options: Any) -> int:
+        """As Reads.count, own writes included."""
+        async with self._one:
+            await self._flush()
+            return await self._reads.count(filter, **options)
+
+    # Writing
+
+    async def create(self, new: New) -> Stored:
+        """Store the first version; FhirError `duplicate` when this transaction knows the id to be taken."""
+        key = key_of(new)
+        if self._known.get(key) is not None:
+            raise FhirError("duplicate", f"{key} exists already.")
+        blob = await self._blob(new)
+        self._pending.creates[key] = current_document(new, blob)
+        return self._remember(key, new, blob)
+
+    async def replace(self, new: New, expected: int | Stored) -> Stored:
+        """Supersede version `expected`; FhirError `conflict` when that is not the current one."""
+        key = key_of(new)
+        current = await self.get(new.type, new.id)
+        version = expected if isinstance(expected, int) else expected.version
+        if current is None or current.version != version:
+            raise FhirError("conflict", f"{key} was changed by another request meanwhile; read it again and repeat.")
+        blob = await self._blob(new)
+        self._supersede(key, current, new, current_document(new, blob))
+        return self._remember(key, new, blob)
+
+    async def delete(self, type: str, id: str, expected: int | Stored, at: datetime) -> Stored:
+        """Put a tombstone in place of version `expected`."""
+        version = expected if isinstance(expected, int) else expected.version
+        current = await self.get(type, id)
+        compartment = current.compartment if current else ""
+        return await self.replace(New(type, id, version + 1, at, None, (), compartment, DELETED), version)
+
+    async def match_key(self, *hashes: str) -> None:
+        """Take the match keys of conditional creates: of two transactions with the same one, the second starts over.
+
+        To be called before the search that the condition needs (SECURITY.md §1.2).
+        """
+        now = datetime.now(UTC)
+        update = {"$inc": {"n": 1}, "$set": {"at": now}}
+        takes = [UpdateOne({"_id": name}, update, upsert=True) for name in sorted(set(hashes))]
+        async with self._one:
+            with told():
+                await self._driver.send(self._driver.match_keys.bulk_write, takes, session=self._session)
+
+    async def touch(self, keys: Iterable[str]) -> list[str]:
+        """Write to the targets of references, so that a delete beside this collides; those that are not there.
+
+        (SECURITY.md §1.1)
+        """
+        wanted = sorted({key for key in keys if key not in self._pending.creates})
+        alive = {"_id": {"$in": wanted}, "m": {"$ne": DELETED}}
+        if not wanted:
+            return []
+        async with self._one:
+            await self._flush()
+            with told():
+                result = await self._driver.send(
+                    self._driver.resources.update_many, alive, {"$inc": {"t": 1}}, session=self._session
+                )
+            if result.matched_count == len(wanted):
+                return []
+            found = await self._reads.find_documents(alive, projection={"_id": 1})
+        return sorted(set(wanted) - {document["_id"] for document in found})
+
+    async def flush(self) -> None:
+        """Send the writes kept back so far."""
+        async with self._one:
+            await self._flush()
+
+    async def forget(self) -> None:
+        """Drop the large bodies of an attempt that was not carried out."""
+        for blob in self._written:
+            await self._blobs.drop(blob)
+
+    async def _learn(self, keys: Sequence[str]) -> None:
+        unknown = list({key for key in keys if key not in self._known})
+        if not unknown:
+            return
+        documents = await self._reads.find_documents({"_id": {"$in": unknown}})
+        self._known |= dict.fromkeys(unknown)
+        self._known |= {document["_id"]: stored_of(document) for document in documents}
+
+    async def _filled(self, stored: Stored) -> Stored:
+        if stored.blob is None:
+            return stored
+        with told():
+            return await self._blobs.fill(stored)
+
+    async def _blob(self, new: New) -> ObjectId | None:
+        with told():
+            blob = await self._blobs.write(new)
+        self._written += [blob] if blob else []
+        return blob
+
+    def _remember(self, key: str, new: New, blob: ObjectId | None) -> Stored:
+        stored = stored_as(new, blob)
+        self._known[key] = stored
+        return stored
+
+    def _supersede(self, key: str, current: Stored, new: New, document: Document) -> None:
+        self._pending.copies.append(superseded_document(current, new.at))
+        if key in self._pending.creates:
+            self._pending.creates[key] = document
+        else:
+            guard, _ = self._pending.replaces.get(key, (current.version, document))
+            self._pending.replaces[key] = (guard, document)
+
+    async def _flush(self) -> None:
+        pending, self._pending = self._pending, Pending()
+        with told():
+            await self._send(pending)
+
+    async def _send(self, pending: Pending) -> None:
+        driver, session = self._driver, self._session
+        if pending.creates:
+            await driver.send(driver.resources.insert_many, list(pending.creates.values()), session=session)
+        if pending.copies:
+            copies = [ReplaceOne({"_id": copy["_id"]}, copy, upsert=True) for copy in pending.copies]
+            await driver.send(driver.history.bulk_write, copies, session=session)
+        if pending.replaces:
+            rows = [ReplaceOne({"_id": key, "v": guard}, new) for key, (guard, new) in pending.replaces.items()]
+            result = await driver.send(driver.resources.bulk_write, rows, session=session)
+            if result.matched_count != len(rows):
+                raise FhirError("conflict", "A resource was changed by another request meanwhile; repeat the request.")
+
+
+async def transact(driver: Driver, blobs: Blobs, work: Callable[[Transaction], Awaitable[T]], seconds: float) -> T:
+    """The result of `work`, committed; FhirError `transient` (503) when it collides with others for too long."""
+    clock = asyncio.get_running_loop().time
+    deadline, pause = clock() + seconds, PAUSE
+    while True:
+        try:
+            return await _attempt(driver, blobs, work, deadline)
+        except Exception as error:
+            if not _may_repeat(error):
+                raise fault(error) from error
+            if clock() + pause > deadline:
+                raise fault_of("transient", CROWDED) from error
+        await asyncio.sleep(random.random() * pause)  # noqa: S311 (no secret: it keeps rivals apart)
+        pause = min(pause * GROWTH, LONGEST)
+
+
+async def _attempt(driver: Driver, blobs: Blobs, work: Callable[[Transaction], Awaitable[T]], deadline: float) -> T:
+    async with driver.client.start_session(causal_consistency=False) as session:
+        transaction = Transaction(driver, blobs, session)
+        await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=DURABLE)
+        try:
+            result = await work(transaction)
+            await transaction.flush()
+        except BaseException:
+            await _abort(driver, session)
+            await transaction.forget()
+            raise
+        await _commit(driver, session, deadline)
+        return result
+
+
+async def _commit(driver: Driver, session: Session, deadline: float) -> None:
+    """A commit is repeated while nobody knows whether it was done; repeating a done one does nothing."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        try:
+            await driver.send(session.commit_transaction)
+            return
+        except PyMongoError as error:
+            if not error.has_error_label(UNKNOWN):
+                raise
+            if clock() > deadline:
+                raise fault_of("transient", UNCONFIRMED) from error
+        await asyncio.sleep(PAUSE)
+
+
+async def _abort(driver: Driver, session: Session) -> None:
+    """What cannot be aborted for want of a connection ends with its time limit in the database."""
+    with contextlib.suppress(PyMongoError):
+        await driver.send(session.abort_transaction)
+
+
+def _may_repeat(error: BaseException | None) -> bool:
+    """Whether a write conflict, a lost connection or a create of the same id by another ended the attempt."""
+    while error is not None:
+        if isinstance(error, BulkWriteError):
+            rows = (error.details or {}).get("writeErrors", ())
+            if any(row["code"] == DUPLICATE_KEY for row in rows):
+                return True
+        if isinstance(error, PyMongoError) and error.has_error_label(TRANSIENT):
+            return True
+        error = error.__cause__
+    return False

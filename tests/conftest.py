@@ -1,0 +1,58 @@
+"""Fixtures for tests that need a database: one mongod per run, one database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from pymongo import MongoClient
+
+from fhir_server.store import Embedded, Store, open_store
+from profiles.outcome import FhirError
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Coroutine tests marked `anyio` run on asyncio alone: the driver knows no other."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def mongod() -> Iterator[Embedded]:
+    """The mongod of this test run, in a folder of its own that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="fhir-test-", ignore_cleanup_errors=True) as folder:
+        try:
+            embedded = asyncio.run(Embedded.start(folder, cache_gb=0.25, mortal=True))
+        except FhirError as error:
+            pytest.skip(f"no mongod for tests: {error.text}")
+        yield embedded
+        asyncio.run(embedded.stop())
+
+
+@pytest.fixture(scope="session")
+def mongo_url(mongod: Embedded) -> str:
+    """The URL of the replica set of this test run."""
+    return mongod.url
+
+
+@pytest.fixture
+def database(mongo_url: str) -> Iterator[str]:
+    """The name of an empty database, dropped after the test."""
+    name = f"test_{os.getpid()}_{next(_NUMBERS)}"
+    yield name
+    with MongoClient(mongo_url) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
+    """An empty store."""
+    opened = await open_store(mongo_url, database)
+    yield opened
+    await opened.close()
