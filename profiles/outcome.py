@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_MESSAGE_ID = "http://hl7.org/fhir/StructureDefinition/operationoutcome-message-id"
+
 # Issue code -> HTTP status, for every code of http://hl7.org/fhir/R4/valueset-issue-type.html an answer may carry.
 STATUS: dict[str, int] = {
     "invalid": 400,
@@ -51,6 +53,9 @@ class Issue:
     expression: tuple[str, ...] = ()
     line: int | None = None
     column: int | None = None
+    # A terminology answer names its kind of issue and its message (https://hl7.org/fhir/tools, tx-issue-type).
+    coding: tuple[str, str] | None = None
+    message_id: str | None = None
 
 
 class FhirError(Exception):
@@ -97,6 +102,10 @@ def _issue(issue: Issue) -> dict[str, Any]:
         "details": {"text": issue.text},
         "diagnostics": issue.text,
     }
+    if issue.coding:
+        row["details"]["coding"] = [{"system": issue.coding[0], "code": issue.coding[1]}]
+    if issue.message_id:
+        row["extension"] = [{"url": _MESSAGE_ID, "valueString": issue.message_id}]
     if issue.expression:
         row["expression"] = list(issue.expression)
     if issue.line is not None:
