@@ -112,7 +112,7 @@ def _narrative(div: str) -> str:
     return div.strip()
 
 
-def _parser() -> etree.XMLParser:
+def _parser(keep_comments: bool = False) -> etree.XMLParser:
     return etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -120,7 +120,7 @@ def _parser() -> etree.XMLParser:
         dtd_validation=False,
         huge_tree=False,
         remove_pis=True,
-        remove_comments=True,
+        remove_comments=not keep_comments,
     )
 
 
@@ -138,9 +138,14 @@ def parse_xml(raw: bytes) -> dict[str, Any]:
     return _read_resource(root, narratives, 0)
 
 
-def _read_tree(source: str) -> etree._Element:
+def parse_tree(raw: bytes) -> etree._Element:
+    """The tree of a document from outside, comments and all; DOCTYPE is refused, nothing is fetched."""
+    return _read_tree(_decode(raw), keep_comments=True)
+
+
+def _read_tree(source: str, keep_comments: bool = False) -> etree._Element:
     try:
-        return etree.fromstring(source.encode(), _parser())
+        return etree.fromstring(source.encode(), _parser(keep_comments))
     except etree.XMLSyntaxError as error:
         line, column = error.position
         raise _fault(f"The XML is not well-formed: {error.msg}", line, column) from None
