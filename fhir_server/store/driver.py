@@ -44,9 +44,13 @@ class Driver:
         self.state: Collection = self.database["state"]
 
     async def send(self, operation: Callable[P, Awaitable[T]], /, *args: P.args, **options: P.kwargs) -> T:
-        """Await one call of the driver within the time limit; tests make the n-th one fail here."""
+        """Await one call of the driver within the time limit."""
         with pymongo.timeout(self.limit):
-            return await operation(*args, **options)
+            return await self.call(operation, *args, **options)
+
+    async def call(self, operation: Callable[P, Awaitable[T]], /, *args: P.args, **options: P.kwargs) -> T:
+        """The one place where the driver is called; tests make the n-th call fail here."""
+        return await operation(*args, **options)
 
     async def command(self, command: Document, session: Session | None = None) -> Document:
         """One database command; half the driver's cost of a cursor object."""
@@ -56,7 +60,8 @@ class Driver:
 
     async def more(self, cursor: int, collection: str, session: Session | None = None) -> Document:
         """The next batch of a cursor; the database takes no time limit for it, so the limit is on our side."""
+        run: Any = self.database.command
         more = {"getMore": cursor, "collection": collection}
         async with asyncio.timeout(self.limit):
-            reply: Document = await self.database.command(more, session=session, codec_options=AWARE)
+            reply: Document = await self.call(run, more, session=session, codec_options=AWARE)
         return reply

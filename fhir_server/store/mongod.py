@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +26,9 @@ SOCKET = "mongod.sock"
 # sun_path holds 108 bytes; mongod itself gets by with the relative name, so only the client's path counts.
 SOCKET_LIMIT = 107
 START_SECONDS = 60.0
+ANSWER_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
 
 FAILED = "The embedded MongoDB did not start ({reason}); its log is {log}."
 
@@ -47,14 +52,35 @@ OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where mongod works and how: its folder, the short link to it where one is needed, cache, life span."""
+
+    folder: Path
+    link: Path | None
+    cache_gb: float
+    mortal: bool
+
+    @property
+    def socket(self) -> Path:
+        return (self.link or self.folder) / SOCKET
+
+    def leave(self) -> None:
+        """Take the link away."""
+        if self.link is not None:
+            with contextlib.suppress(OSError):
+                self.link.unlink()
+                self.link.parent.rmdir()
+
+
 class Embedded:
     """A running mongod and the lock on its data folder."""
 
-    def __init__(self, owner: Owner, process: Process, folder: Path, link: Path | None) -> None:
+    def __init__(self, owner: Owner, process: Process, place: Place) -> None:
         self._owner = owner
         self._process = process
-        self._link = link
-        self.url = _url((link or folder) / SOCKET)
+        self._place = place
+        self.url = _url(place.socket)
         owner.name(self.url)
 
     @property
@@ -74,45 +100,53 @@ class Embedded:
         process whatever happens, which tests want.
         """
         owner, folder = _claim(Path(data))
-        link = _link(folder)
+        place = Place(folder, _link(folder), cache_gb or _cache_gb(), mortal)
         try:
-            process = await _process(folder, (link or folder) / SOCKET, cache_gb or _cache_gb(), mortal)
-            return cls(owner, process, folder, link)
+            return cls(owner, await _process(place), place)
         except BaseException:
-            _unlink(link)
+            place.leave()
             owner.release()
             raise
+
+    async def watch(self, *, seconds: float = 1) -> None:
+        """Start mongod again whenever it dies (memory, an operator's hand), until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            if not self._process.alive():
+                log.error("The embedded MongoDB (process %d) has died and is started again.", self.pid)
+                with contextlib.suppress(FhirError):  # the reason is in its log, and the next round tries again
+                    self._process = await _process(self._place)
 
     async def stop(self) -> None:
         """End mongod cleanly and let the folder go."""
         await self._process.end()
-        _unlink(self._link)
+        self._place.leave()
         self._owner.release()
 
 
-async def _process(folder: Path, socket: Path, cache_gb: float, mortal: bool) -> Process:
-    left = survivor(folder)
+async def _process(place: Place) -> Process:
+    left = survivor(place.folder)
     if left is not None:
-        if await _answers(socket):
-            await _lead(left, folder, socket)
+        if await _answers(place.socket):
+            await _lead(left, place)
             return left
         await left.end()
-    child = _spawn(folder, cache_gb, mortal)
+    child = _spawn(place)
     try:
-        await _lead(child, folder, socket)
+        await _lead(child, place)
     except BaseException:
         await child.end()
         raise
     return child
 
 
-def _spawn(folder: Path, cache_gb: float, mortal: bool) -> Child:
-    binary = find_mongod()
+def _spawn(place: Place) -> Child:
+    binary, folder = find_mongod(), place.folder
     (folder / SOCKET).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         (folder / "mongod.log").replace(folder / "mongod.log.old")
-    command = [str(binary), *OPTIONS, "--wiredTigerCacheSizeGB", f"{cache_gb:.2f}"]
-    setpriv = shutil.which("setpriv") if mortal else None
+    command = [str(binary), *OPTIONS, "--wiredTigerCacheSizeGB", f"{place.cache_gb:.2f}"]
+    setpriv = shutil.which("setpriv") if place.mortal else None
     prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     with (folder / "mongod.err").open("wb") as errors:
         try:
@@ -130,16 +164,16 @@ def _spawn(folder: Path, cache_gb: float, mortal: bool) -> Child:
     return Child(process)
 
 
-async def _lead(process: Process, folder: Path, socket: Path) -> None:
+async def _lead(process: Process, place: Place) -> None:
     """Wait until mongod accepts connections, make it a replica set, wait until it is primary."""
     async with asyncio.timeout(START_SECONDS):
-        while not await _accepts(socket):
-            _check_alive(process, folder)
+        while not await _accepts(place.socket):
+            _check_alive(process, place.folder)
             await asyncio.sleep(0.01)
-        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(socket), timeoutMS=10_000)
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(place.socket), timeoutMS=10_000)
         try:
             while not await _is_primary(client):
-                _check_alive(process, folder)
+                _check_alive(process, place.folder)
                 await asyncio.sleep(0.01)
         finally:
             await client.close()
@@ -180,7 +214,7 @@ async def _answers(socket: Path) -> bool:
     """Whether a survivor still works: one that hangs is no use to anybody."""
     if not await _accepts(socket):
         return False
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(socket), timeoutMS=3_000)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(socket), timeoutMS=int(ANSWER_SECONDS * 1000))
     try:
         await client.admin.command("ping")
     except PyMongoError:
@@ -209,13 +243,6 @@ def _link(folder: Path) -> Path | None:
     link = Path(tempfile.mkdtemp(prefix="fhir-")) / "db"
     link.symlink_to(folder)
     return link
-
-
-def _unlink(link: Path | None) -> None:
-    if link is not None:
-        with contextlib.suppress(OSError):
-            link.unlink()
-            link.parent.rmdir()
 
 
 def _cache_gb() -> float:
