@@ -1,0 +1,71 @@
+"""The rules for narrative XHTML (http://hl7.org/fhir/R4/narrative.html, rules txt-1 and txt-2)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from lxml import etree
+
+from profiles.fhirpath.schema import words
+
+_XHTML = "{http://www.w3.org/1999/xhtml}"
+_ELEMENTS = words(
+    "a abbr acronym b big blockquote br caption cite code col colgroup dd dfn div dl dt em h1 h2 h3 "
+    "h4 h5 h6 hr i img li ol p pre q samp small span strong sub sup table tbody td tfoot th thead tr "
+    "tt ul var"
+)
+_COMMON = words("title style class id lang dir accesskey tabindex") | {
+    "{http://www.w3.org/XML/1998/namespace}lang",
+    "{http://www.w3.org/XML/1998/namespace}base",
+    "{http://www.w3.org/XML/1998/namespace}space",
+}
+_ATTRIBUTES: dict[str, frozenset[str]] = {
+    "a": words("href name rel charset type hreflang rev shape coords target"),
+    "img": words("src alt width height longdesc usemap ismap border align hspace vspace"),
+    "q": frozenset(("cite",)),
+    "blockquote": frozenset(("cite",)),
+    **dict.fromkeys(
+        ("table", "thead", "tbody", "tfoot", "tr", "td", "th", "col", "colgroup"),
+        words(
+            "summary width border frame rules cellspacing cellpadding align valign char charoff span abbr "
+            "axis headers scope rowspan colspan bgcolor height nowrap"
+        ),
+    ),
+    **dict.fromkeys(("ol", "ul", "li"), frozenset(["type", "start", "value", "compact"])),
+    **dict.fromkeys(("p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "caption", "hr"), frozenset(("align",))),
+    "br": frozenset(("clear",)),
+    "pre": frozenset(("width",)),
+}
+_SCHEMES = ("javascript:", "vbscript:", "data:text/html")
+
+
+@lru_cache(maxsize=512)
+def narrative_faults(text: str) -> tuple[str, ...]:
+    """What is wrong with the text of a `div`, in words; empty when nothing is."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return ("The narrative must not have a DOCTYPE",)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        root = etree.fromstring(text.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        return (f"The narrative is not well-formed: {error}",)
+    if root.tag != f"{_XHTML}div":
+        return ("The narrative must be a div in the XHTML namespace",)
+    faults = [fault for element in root.iter() for fault in _element_faults(element)]
+    if not "".join(map(str, root.itertext())).strip() and root.find(f".//{_XHTML}img") is None:
+        faults.append("The narrative must have some text or an image")
+    return tuple(faults)
+
+
+def _element_faults(element: etree._Element) -> list[str]:
+    if not isinstance(element.tag, str):
+        return [] if isinstance(element, etree._Comment) else ["The narrative must not have processing instructions"]
+    name = element.tag.removeprefix(_XHTML)
+    if name not in _ELEMENTS or not element.tag.startswith(_XHTML):
+        return [f"The element {name} is not allowed in a narrative"]
+    allowed = _ATTRIBUTES.get(name, frozenset()) | _COMMON
+    faults = [f"The attribute {key} is not allowed on {name}" for key in map(str, element.keys()) if key not in allowed]
+    target = (element.get("href") or element.get("src") or "").strip().lower()
+    if target.startswith(_SCHEMES):
+        faults.append(f"The link of {name} is not allowed")
+    return faults
