@@ -46,7 +46,7 @@ def resource(name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_case(case: dict[str, Any]) -> None:
     """The expression gives the published result, or an error where the suite wants one."""
     if case["name"] in KNOWN:
