@@ -14,6 +14,13 @@ from pymongo import MongoClient
 from fhir_server.store import Embedded, Store, open_store
 from profiles.outcome import FhirError
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked slow run when a `-m` expression asks for them."""
+    if not config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
 _NUMBERS = itertools.count(1)
 
 

@@ -95,8 +95,14 @@ async def test_guards_hold_inside(store: Store) -> None:
     async def overtaken(tx: Transaction) -> None:
         await tx.replace(new("Patient", "1", 3), 2)
 
+    async def unread(tx: Transaction) -> None:
+        await tx.create(new("Patient", "1"))
+
     with pytest.raises(FhirError, match="exists already"):
         await store.transaction(again)
+    with pytest.raises(FhirError, match="A resource with the same id was created") as caught:
+        await store.transaction(unread)
+    assert caught.value.status == 409
     with pytest.raises(FhirError, match="changed by another request"):
         await store.transaction(overtaken)
 

@@ -26,7 +26,7 @@ STANDALONE = (
 
 
 async def open_store(
-    url: str, database: str = "fhir", *, limit: float = 10, reach: float = 5, transaction_seconds: int = 10
+    url: str, database: str = "fhir", *, limit: float = 10, reach: float = 5, transaction_seconds: int = 5
 ) -> Store:
     """The store in `database` behind `url`; FhirError where nothing usable answers within `reach` seconds.
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from bson.errors import InvalidDocument, InvalidStringData
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -26,6 +27,7 @@ BUSY = "The database is not available at the moment; repeat the request."
 SLOW = "The database did not answer in time; repeat the request."
 LARGE = "The resource is too large to be stored."
 EXPIRED = "These pages are no longer available; run the search again."
+TAKEN = "A resource with the same id was created by another request meanwhile; repeat the request."
 BROKEN = "The database refused the operation."
 STRANGE = "The content cannot be stored."
 
@@ -36,6 +38,7 @@ CODES: dict[int, tuple[str, str]] = {
     239: ("expired", EXPIRED),  # SnapshotTooOld
     246: ("expired", EXPIRED),  # SnapshotUnavailable
     10334: ("too-long", LARGE),  # BSONObjectTooLarge
+    DUPLICATE_KEY: ("conflict", TAKEN),
     17280: ("too-long", LARGE),  # KeyTooLong
     17419: ("too-long", LARGE),  # an update would outgrow the document
     17420: ("too-long", LARGE),
@@ -93,6 +96,8 @@ def is_labelled(error: Exception, label: str) -> bool:
 
 def _meaning(error: Exception) -> tuple[str, str]:
     code = error.code if isinstance(error, OperationFailure) else None
+    if isinstance(error, BulkWriteError):
+        code = next((row["code"] for row in (error.details or {}).get("writeErrors", ())), code)
     if code in CODES:
         return CODES[code]
     for kind, meaning in CLASSES:

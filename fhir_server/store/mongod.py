@@ -47,7 +47,7 @@ OPTIONS = (
     *("--slowms", "100000000"),
     # Milliseconds that a clean stop waits for a new primary; there is none.
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
-    *("--setParameter", "transactionLifetimeLimitSeconds=10"),
+    *("--setParameter", "transactionLifetimeLimitSeconds=5"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
 )
 

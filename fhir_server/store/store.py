@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
+from fhir_server.store.attempts import transact
 from fhir_server.store.batches import Batches
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.driver import Driver
@@ -32,7 +33,7 @@ from fhir_server.store.records import (
     superseded_document,
     version_key,
 )
-from fhir_server.store.transaction import Transaction, transact
+from fhir_server.store.transaction import Transaction
 from profiles.outcome import FhirError
 
 T = TypeVar("T")

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from bson import ObjectId
 from pymongo import ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from fhir_server.store.blobs import Blobs
-from fhir_server.store.driver import DURABLE, Driver, Session
-from fhir_server.store.errors import DUPLICATE_KEY, fault, fault_of, told
+from fhir_server.store.driver import Driver, Session
+from fhir_server.store.errors import told
 from fhir_server.store.reads import Reads
 from fhir_server.store.records import (
     DELETED,
@@ -32,16 +28,6 @@ from fhir_server.store.records import (
     version_key,
 )
 from profiles.outcome import FhirError
-
-T = TypeVar("T")
-
-TRANSIENT = "TransientTransactionError"
-UNKNOWN = "UnknownTransactionCommitResult"
-# Seconds: the first pause, its growth and its limit (the driver specification's own figures).
-PAUSE, GROWTH, LONGEST = 0.005, 1.5, 0.5
-
-CROWDED = "Too many requests change the same resources at the same time; repeat the request."
-UNCONFIRMED = "The database did not confirm the transaction; it may have been carried out."
 
 
 @dataclass(slots=True)
@@ -153,6 +139,19 @@ class Transaction:
             with told():
                 await self._driver.send(self._driver.match_keys.bulk_write, takes, session=self._session)
 
+    async def note(self, name: str) -> bool:
+        """Write down that this transaction was carried out; False when one of the same name was before.
+
+        Of two at the same time the second starts over, and then finds the first.
+        """
+        if await self.find_documents({"_id": name}, collection="state"):
+            return False
+        async with self._one:
+            with told():
+                row = {"_id": name, "at": datetime.now(UTC)}
+                await self._driver.send(self._driver.state.insert_one, row, session=self._session)
+        return True
+
     async def touch(self, keys: Iterable[str]) -> list[str]:
         """Write to the targets of references, so that a delete beside this collides; those that are not there.
 
@@ -233,68 +232,3 @@ class Transaction:
             result = await driver.send(driver.resources.bulk_write, rows, session=session)
             if result.matched_count != len(rows):
                 raise FhirError("conflict", "A resource was changed by another request meanwhile; repeat the request.")
-
-
-async def transact(driver: Driver, blobs: Blobs, work: Callable[[Transaction], Awaitable[T]], seconds: float) -> T:
-    """The result of `work`, committed; FhirError `transient` (503) when it collides with others for too long."""
-    clock = asyncio.get_running_loop().time
-    deadline, pause = clock() + seconds, PAUSE
-    while True:
-        try:
-            return await _attempt(driver, blobs, work, deadline)
-        except Exception as error:
-            if not _may_repeat(error):
-                raise fault(error) from error
-            if clock() + pause > deadline:
-                raise fault_of("transient", CROWDED) from error
-        await asyncio.sleep(random.random() * pause)  # noqa: S311 (no secret: it keeps rivals apart)
-        pause = min(pause * GROWTH, LONGEST)
-
-
-async def _attempt(driver: Driver, blobs: Blobs, work: Callable[[Transaction], Awaitable[T]], deadline: float) -> T:
-    async with driver.client.start_session(causal_consistency=False) as session:
-        transaction = Transaction(driver, blobs, session)
-        await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=DURABLE)
-        try:
-            result = await work(transaction)
-            await transaction.flush()
-        except BaseException:
-            await _abort(driver, session)
-            await transaction.forget()
-            raise
-        await _commit(driver, session, deadline)
-        return result
-
-
-async def _commit(driver: Driver, session: Session, deadline: float) -> None:
-    """A commit is repeated while nobody knows whether it was done; repeating a done one does nothing."""
-    clock = asyncio.get_running_loop().time
-    while True:
-        try:
-            await driver.send(session.commit_transaction)
-            return
-        except PyMongoError as error:
-            if not error.has_error_label(UNKNOWN):
-                raise
-            if clock() > deadline:
-                raise fault_of("transient", UNCONFIRMED) from error
-        await asyncio.sleep(PAUSE)
-
-
-async def _abort(driver: Driver, session: Session) -> None:
-    """What cannot be aborted for want of a connection ends with its time limit in the database."""
-    with contextlib.suppress(PyMongoError):
-        await driver.send(session.abort_transaction)
-
-
-def _may_repeat(error: BaseException | None) -> bool:
-    """Whether a write conflict, a lost connection or a create of the same id by another ended the attempt."""
-    while error is not None:
-        if isinstance(error, BulkWriteError):
-            rows = (error.details or {}).get("writeErrors", ())
-            if any(row["code"] == DUPLICATE_KEY for row in rows):
-                return True
-        if isinstance(error, PyMongoError) and error.has_error_label(TRANSIENT):
-            return True
-        error = error.__cause__
-    return False
