@@ -37,7 +37,7 @@ async def write(store: Store, writer: int, turn: int) -> list[tuple[str, int]]:
     await store.create(new("Patient", id, 1, now))
     done.append((f"Patient/{id}", 1))
     shared = f"shared{writer % 4}"
-    async with store.turn(shared):
+    async with store.turn("Patient", shared):
         current = await store.get("Patient", shared)
         assert current is not None
         with contextlib.suppress(FhirError):  # another process may have been faster

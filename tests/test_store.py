@@ -42,7 +42,7 @@ async def versions(store: Store, count: int, **which: Any) -> Stored:
 async def unguarded(store: Store, id: str = "1") -> Stored:
     """An update without If-Match: read, replace, and again when another was faster."""
     while True:
-        async with store.turn(f"Patient/{id}"):
+        async with store.turn("Patient", id):
             current = await store.get("Patient", id)
             assert current is not None
             try:

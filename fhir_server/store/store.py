@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -156,14 +156,12 @@ class Store:
         return await transact(self.driver, self._blobs, work, seconds)
 
     @asynccontextmanager
-    async def turn(self, *keys: str) -> AsyncIterator[None]:
-        """One at a time per key (`Patient/1`, a match key): read, decide and write without losing to a neighbour.
+    async def turn(self, type: str, id: str) -> AsyncIterator[None]:
+        """One at a time per resource, or per key of another kind: read, decide and write without losing to a neighbour.
 
         Only spares work: across processes the version guard of `replace` and the match key decide.
         """
-        async with AsyncExitStack() as held:
-            for key in sorted(set(keys)):
-                await held.enter_async_context(self._turns.setdefault(key, asyncio.Lock()))
+        async with self._turns.setdefault(f"{type}/{id}", asyncio.Lock()):
             yield
 
     def _check_writable(self) -> None:
