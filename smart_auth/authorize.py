@@ -148,6 +148,16 @@ async def load(realm: Realm, name: str | None, session: Record) -> Record:
     return flow
 
 
+async def settle(realm: Realm, name: str, flow: Record, own: tuple[str, ...]) -> Record:
+    """The flow with its patient filled in where a user has exactly one: nothing is left to choose."""
+    granted = scopes.parse(flow["scope"]) or Scopes()
+    if len(own) != 1 or _missing(flow, granted) != "patient":
+        return flow
+    context = {**flow["context"], "patient": own[0]}
+    await realm.records.change("flows", digest(name), {"context": context})
+    return {**flow, "context": context}
+
+
 def stage(realm: Realm, flow: Record, session: Record, user: Record | None, remembered: Record | None) -> str:
     """What comes next: `login`, `patient`, `encounter`, `consent`, `done`, or an OAuth error after `!`."""
     quiet = "none" in _prompts(flow)
@@ -226,7 +236,8 @@ async def finish(realm: Realm, name: str, flow: Record, session: Record, user: R
     code = realm.secret()
     record = {"redirect_uri": flow["redirect_uri"], "challenge": flow["code_challenge"], "used": False, "grant": grant}
     await realm.records.add("codes", digest(code), record, realm.after(realm.lifetimes.code))
-    await _remember(realm, user, grant)
+    if flow.get("consented"):
+        await _remember(realm, user, grant)
     return answer(realm, flow["redirect_uri"], {"code": code}, flow["state"])
 
 

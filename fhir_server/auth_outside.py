@@ -1,0 +1,108 @@
+"""What the authorization server needs of the world outside: key sets fetched safely, hashes that block nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from profiles.outcome import FhirError
+from smart_auth.realm import Fetch, Fetched, Hashing
+
+MAX_BODY = 262_144
+SECONDS = 5.0
+# Argon2id costs 139 ms of a core and 64 MB: two at a time leave the event loop its core, and a queue of 32 is 2.3 s.
+POOL, QUEUE = 2, 32
+
+
+def bounded(pool: int = POOL, queue: int = QUEUE) -> Hashing:
+    """Runs slow functions in a few threads; beyond the queue the caller is told to come back (429)."""
+    executor = ThreadPoolExecutor(pool, thread_name_prefix="hashing")
+    waiting = 0
+
+    async def run(work: Callable[[], Any]) -> Any:
+        nonlocal waiting
+        if waiting >= queue:
+            raise FhirError("throttled", "Too many people log in at once. Try again.", headers={"Retry-After": "2"})
+        waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, work)
+        finally:
+            waiting -= 1
+
+    return run
+
+
+def fetcher(*, loopback: bool) -> Fetch:
+    """Fetches public https documents; private addresses never, loopback only where the server itself is on it.
+
+    The name is resolved once and the connection made to that very address, so that no second answer of a name server
+    can lead elsewhere. Redirects are not followed.
+    """
+
+    async def fetch(url: str) -> Fetched:
+        return await asyncio.to_thread(_get, url, loopback)
+
+    return fetch
+
+
+def _get(url: str, loopback: bool) -> Fetched:
+    parts = urlsplit(url)
+    address = _address(parts, loopback)
+    connection = _connection(parts, address)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers={"Accept": "application/json", "Host": parts.netloc})
+        found = connection.getresponse()
+        body = found.read(MAX_BODY + 1)
+    except http.client.HTTPException as error:
+        raise OSError("the answer is not HTTP") from error
+    finally:
+        connection.close()
+    if len(body) > MAX_BODY:
+        raise OSError("the answer is too large")
+    return Fetched(found.status, {name.lower(): value for name, value in found.getheaders()}, body)
+
+
+def _address(parts: SplitResult, loopback: bool) -> str:
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    rows = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    addresses = [str(row[4][0]) for row in rows]
+    if parts.scheme not in ("https", "http") or parts.username is not None:
+        raise OSError("only https is fetched")
+    if not all(allowed(address, parts.scheme, loopback) for address in addresses):
+        raise OSError("the address is not public")
+    return addresses[0]
+
+
+def allowed(address: str, scheme: str, loopback: bool) -> bool:
+    """Whether an address may be connected to: a public one by https, loopback where that is allowed."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_loopback:
+        return loopback
+    return scheme == "https" and ip.is_global and not ip.is_multicast
+
+
+def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    made = (
+        http.client.HTTPSConnection(parts.hostname or "", port, timeout=SECONDS, context=ssl.create_default_context())
+        if secure
+        else http.client.HTTPConnection(parts.hostname or "", port, timeout=SECONDS)
+    )
+    # http.client connects through this attribute: the checked address instead of the name.
+    made._create_connection = partial(_connect, address)  # type: ignore[attr-defined]
+    return made
+
+
+def _connect(address: str, named: tuple[str, int], *rest: Any, **options: Any) -> socket.socket:
+    return socket.create_connection((address, named[1]), *rest, **options)
