@@ -1,0 +1,54 @@
+"""The tables of search: EMIT[(search type, FHIR type)] writes entries, MATCH[(search type, modifier)] asks for them."""
+
+from __future__ import annotations
+
+from search.clauses import Clause, some, starting, without
+from search.params import TYPE_CODES, Parameter
+from search.types import composite, date, number, quantity, reference, special, string, token, uri
+from search.types.rows import Emitter, Match, presence
+from search.values import Around, invalid
+
+_MODULES = {
+    "string": string,
+    "token": token,
+    "reference": reference,
+    "date": date,
+    "number": number,
+    "quantity": quantity,
+    "uri": uri,
+    "composite": composite,
+    "special": special,
+}
+
+EMIT: dict[tuple[str, str], Emitter] = {(k, t): row for k, m in _MODULES.items() for t, row in m.EMIT.items()}
+EMIT |= {("sound", t): row for t, row in special.SOUND_EMIT.items()}
+
+MATCH: dict[tuple[str, str], Match] = {(k, n): row for k, m in _MODULES.items() for n, row in m.MATCH.items()}
+MATCH |= {("sound", n): row for n, row in special.SOUND_MATCH.items()}
+
+
+def missing(parameter: Parameter, value: str, around: Around) -> Clause:
+    """`:missing`: whether there is any value at all (http://hl7.org/fhir/R4/search.html#modifiers)."""
+    if value not in ("true", "false"):
+        raise invalid(f"{parameter.code}:missing is true or false, not {value!r}")
+    present = some(_present(parameter))
+    return without(present) if value == "true" else present
+
+
+def _present(parameter: Parameter) -> list[Clause]:
+    found: list[Clause] = []
+    for atom in parameter.atoms:
+        codes = [TYPE_CODES[t] for t in atom.place.refers]
+        found += [starting(atom.key + code) for code in codes] or [starting(atom.key)]
+    return found
+
+
+MATCH |= {(kind, "missing"): missing for kind in (*_MODULES, "sound")}
+
+
+def modifiers(kind: str) -> list[str]:
+    """The modifiers of a search type, but for the names of resource types."""
+    return sorted(n for k, n in MATCH if k == kind and n and not n[0].isupper())
+
+
+__all__ = ["EMIT", "MATCH", "missing", "modifiers", "presence"]

@@ -1,0 +1,178 @@
+"""One parameter of a query as a clause: its modifier, its chain, its values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from profiles import model
+from profiles.outcome import FhirError, Issue
+from search.clauses import ALWAYS, NEVER, Chain, Clause, Has, Ids, OneOf, Updated, every, some, without
+from search.params import TYPE_CODES, Parameter, Registry
+from search.types import MATCH, modifiers
+from search.types.date import fuzziness, matches_updated
+from search.types.reference import possible
+from search.values import Around, invalid, prefixed, span, split, unescape
+
+# Chains and _has may be nested, but each level is another look at the database (SECURITY.md, D05).
+DEEPEST = 5
+# With these, all values must fail; with the others one of them must match.
+NEGATIVE = frozenset({"not", "not-in"})
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Reads parameters against one registry."""
+
+    around: Around
+
+    @property
+    def registry(self) -> Registry:
+        return self.around.registry
+
+    def common(self, types: tuple[str, ...], name: str, value: str) -> None:
+        """Raise FhirError unless the parameter can be read for every one of the types."""
+        for type_name in types or (None,):
+            self.clause(type_name, name, value)
+
+    def clause(self, type_name: str | None, name: str, value: str, depth: int = 0) -> Clause:
+        """What one parameter of a query asks of a resource of the type; None is a resource of any type."""
+        if depth > DEEPEST:
+            raise FhirError("too-costly", f"{name}: chains and _has go at most {DEEPEST} levels deep")
+        if name.startswith("_has:"):
+            return self._has(type_name, name, value, depth)
+        head, dot, rest = name.partition(".")
+        if dot:
+            return self._chain(type_name, head, rest, value, depth)
+        code, _, modifier = name.partition(":")
+        special = SPECIALS.get(code)
+        if special is not None:
+            return special(self, type_name, modifier, value)
+        return self._plain(self.parameter(type_name, code), modifier, value)
+
+    def parameter(self, type_name: str | None, code: str) -> Parameter:
+        """The parameter, or FhirError with the allowed choices."""
+        found = self.registry.lookup(type_name or "Resource", code)
+        if found is None:
+            known = ", ".join(p.code for p in self.registry.of(type_name or "Resource"))
+            where = type_name or "a search over all types"
+            text = f"Unknown search parameter {code!r} for {where}; known are {known}"
+            raise FhirError("invalid", text, issues=[Issue("error", "invalid", text, (f"http.{code}",))])
+        if not found.atoms:
+            raise FhirError("not-supported", f"The search parameter {code!r} is not supported")
+        return found
+
+    def _plain(self, parameter: Parameter, modifier: str, value: str) -> Clause:
+        match = MATCH.get((parameter.type, modifier))
+        if match is None:
+            raise FhirError("invalid", _no_modifier(parameter, modifier))
+        found = [match(parameter, v, self.around) for v in split(value, ",") if v or _empty(parameter)]
+        return every(found) if modifier in NEGATIVE else some(found)
+
+    def _chain(self, type_name: str | None, head: str, rest: str, value: str, depth: int) -> Clause:
+        """`subject:Patient.name=x`; without a type, every type the reference may be to that has the parameter."""
+        code, _, kind = head.partition(":")
+        parameter = self.parameter(type_name, code)
+        if parameter.type != "reference":
+            raise FhirError("invalid", f"{code!r} is no reference, so nothing can be chained to it")
+        targets = self._targets(parameter, kind)
+        first: FhirError | None = None
+        found: list[Clause] = []
+        for target in targets:
+            try:
+                where = self.clause(target, rest, value, depth + 1)
+            except FhirError as error:
+                if error.code == "too-costly" or len(targets) == 1:
+                    raise
+                first = first or error
+            else:
+                found += self._steps(parameter, target, where)
+        if not found and first is not None:
+            raise FhirError("invalid", f"{head}.{rest} leads nowhere: {first.text}")
+        return some(found)
+
+    def _targets(self, parameter: Parameter, kind: str) -> list[str]:
+        targets = list(dict.fromkeys(t for a in parameter.atoms for t in possible(parameter, a)))
+        if not kind:
+            return targets
+        if kind not in targets:
+            raise FhirError("invalid", f"{parameter.code}:{kind}: refers to {', '.join(targets)}")
+        return [kind]
+
+    def _steps(self, parameter: Parameter, target: str, where: Clause) -> Iterator[Clause]:
+        """A link per way an entry names the target: by its id, by its canonical url."""
+        keys = tuple(a.key for a in parameter.atoms if target in possible(parameter, a))
+        if keys and where != NEVER:
+            yield Chain(keys, target, where)
+        canonical = tuple(a.key for a in parameter.atoms if any(r.type == "canonical" for r in a.place.routes))
+        if canonical and where != NEVER and self.registry.lookup(target, "url"):
+            yield Chain(canonical, target, where, "canonical")
+
+    def _has(self, type_name: str | None, name: str, value: str, depth: int) -> Clause:
+        """`_has:Observation:patient:code=x`: an Observation with that code refers to this resource."""
+        parts = name.split(":", 3)
+        if len(parts) < 4 or not all(parts):
+            raise FhirError("invalid", f"{name}: write _has:Type:reference:parameter")
+        _, source, code, rest = parts
+        if source not in model.RESOURCE_TYPES:
+            raise FhirError("invalid", f"{name}: {source!r} is not a resource type of FHIR R4")
+        if type_name is None:
+            raise FhirError("invalid", f"{name}: _has needs a search on one type")
+        parameter = self.parameter(source, code)
+        if parameter.type != "reference" or type_name not in self._targets(parameter, ""):
+            raise FhirError("invalid", f"{name}: {source}.{code} is no reference to a {type_name}")
+        keys = tuple(a.key for a in parameter.atoms if type_name in possible(parameter, a))
+        return Has(keys, source, type_name, self.clause(source, rest, value, depth + 1))
+
+    def compartment(self, compartment: str, id_: str, type_name: str) -> Clause:
+        """Membership: a reference to the compartment's owner under one of its parameters, or the owner itself."""
+        text = f"{TYPE_CODES[compartment]}{id_}"
+        atoms = [a for p in self.registry.compartment(compartment, type_name) for a in p.atoms]
+        fitting = [a for a in atoms if not a.place.refers or compartment in a.place.refers]
+        found: list[Clause] = [OneOf(tuple(dict.fromkeys(a.key + text for a in fitting)))] if fitting else []
+        return some([*found, Ids((f"{compartment}/{id_}",))] if type_name == compartment else found)
+
+
+def _no_modifier(parameter: Parameter, modifier: str) -> str:
+    known = modifiers(parameter.type)
+    types = " or the name of a resource type" if parameter.type == "reference" else ""
+    return (
+        f"{parameter.code} is a {parameter.type} and has no modifier {modifier!r}; known are {', '.join(known)}{types}"
+    )
+
+
+def _empty(parameter: Parameter) -> bool:
+    raise invalid(f"{parameter.code}: a value between the commas is empty")
+
+
+Special = Callable[[Criteria, str | None, str, str], Clause]
+
+
+def _id(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+    """`_id`: the name of the document."""
+    if modifier == "missing":
+        return NEVER if value == "true" else ALWAYS
+    if modifier not in ("", "not"):
+        raise FhirError("invalid", f"_id has no modifier {modifier!r}; known are missing, not")
+    ids = [unescape(v).removeprefix(f"{type_name}/") for v in split(value, ",")]
+    types = [type_name] if type_name else sorted(model.RESOURCE_TYPES)
+    found = Ids(tuple(f"{t}/{i}" for t in types for i in ids))
+    return without(found) if modifier else found
+
+
+def _last_updated(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+    """`_lastUpdated`: the instant beside the document."""
+    if modifier == "missing":
+        return NEVER if value == "true" else ALWAYS
+    if modifier:
+        raise FhirError("invalid", f"_lastUpdated has no modifier {modifier!r}; the only one is missing")
+    found: list[Clause] = []
+    for text in split(value, ","):
+        prefix, rest = prefixed(unescape(text))
+        asked = span(rest)
+        fuzz = fuzziness(asked, criteria.around.now)
+        found += [Updated(low, high) for low, high in matches_updated(prefix, asked, fuzz)]
+    return some(found)
+
+
+SPECIALS: dict[str, Special] = {"_id": _id, "_lastUpdated": _last_updated}

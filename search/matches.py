@@ -1,0 +1,116 @@
+"""Clauses on one resource in memory, for subscriptions, scopes and access; `filters` says the same to MongoDB."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.clauses import (
+    Between,
+    Body,
+    Chain,
+    Clause,
+    Coded,
+    Every,
+    Has,
+    Ids,
+    Kinds,
+    Listed,
+    Named,
+    OneOf,
+    Resource,
+    Some,
+    Updated,
+    Without,
+)
+from search.filters import KEY
+from search.values import span
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A resource as clauses see it: its sorted entries, and itself.
+
+    `linked` answers what other resources decide (chains, `_has`, terminology, lists); without it they are an error.
+    """
+
+    entries: Sequence[str]
+    resource: Resource
+    linked: Callable[[Clause, Subject], bool] | None = None
+
+
+def matches(
+    clause: Clause,
+    entries: Sequence[str],
+    resource: Resource,
+    linked: Callable[[Clause, Subject], bool] | None = None,
+) -> bool:
+    """Whether the clause holds for the resource with these sorted entries."""
+    return holds(clause, Subject(entries, resource, linked))
+
+
+def holds(clause: Clause, subject: Subject) -> bool:
+    return HOLDS[type(clause)](clause, subject)
+
+
+def _one_of(clause: OneOf, subject: Subject) -> bool:
+    found = subject.entries
+    return any((at := bisect_left(found, t)) < len(found) and found[at] == t for t in clause.texts)
+
+
+def _between(clause: Between, subject: Subject) -> bool:
+    found = subject.entries
+    start, end = bisect_left(found, clause.low), bisect_left(found, clause.high)
+    if not (clause.parts or clause.tail or clause.within):
+        return start < end
+    return any(_fits(clause, text) for text in found[start:end])
+
+
+def _fits(clause: Between, text: str) -> bool:
+    at = KEY
+    for part in clause.parts:
+        at = text.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    if clause.tail and not (text.endswith(clause.tail) and len(text) - len(clause.tail) >= at):
+        return False
+    if clause.within is None:
+        return True
+    cut, low, high = clause.within
+    return low <= text[cut:] < high
+
+
+def _linked(clause: Clause, subject: Subject) -> bool:
+    if subject.linked is None:
+        raise LookupError(f"{type(clause).__name__} needs other resources")
+    return subject.linked(clause, subject)
+
+
+def _updated(clause: Updated, subject: Subject) -> bool:
+    text = subject.resource.get("meta", {}).get("lastUpdated")
+    return bool(text) and clause.low <= span(text).low < clause.high
+
+
+def name_of(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{resource.get('id', '')}"
+
+
+HOLDS: dict[type, Callable[[Any, Subject], bool]] = {
+    OneOf: _one_of,
+    Between: _between,
+    Every: lambda c, s: all(holds(part, s) for part in c.clauses),
+    Some: lambda c, s: any(holds(part, s) for part in c.clauses),
+    Without: lambda c, s: not holds(c.clause, s),
+    Ids: lambda c, s: name_of(s.resource) in c.names,
+    Kinds: lambda c, s: s.resource["resourceType"] in c.types,
+    Named: lambda c, s: c.low <= name_of(s.resource) < c.high,
+    Updated: _updated,
+    Body: lambda c, s: c.check(s.resource),
+    Chain: _linked,
+    Has: _linked,
+    Coded: _linked,
+    Listed: _linked,
+}

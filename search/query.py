@@ -1,0 +1,338 @@
+"""A search request as plain data (http://hl7.org/fhir/R4/search.html): its clauses, its order, what to send along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from profiles import model
+from profiles.outcome import FhirError, Issue
+from search.clauses import ALWAYS, Clause, Kinds, every, some
+from search.criteria import Criteria
+from search.params import Parameter, Registry
+from search.values import Around, split
+
+MOST_COUNT = 1_000
+MOST_SORT = 3
+MOST_VALUES = 1_000
+
+# Read by the shell, not by the search.
+OTHERS = frozenset({"_format", "_pretty"})
+SUMMARIES = ("true", "text", "data", "count", "false")
+TOTALS = ("none", "estimate", "accurate")
+UNSORTABLE = ("composite", "special", "sound")
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One key of the order: a parameter, or `_id` or `_lastUpdated` where `parameter` is None."""
+
+    code: str
+    descending: bool = False
+    parameter: Parameter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`_include` or `_revinclude`: `parameters` on `source` (all for `*`), only to `target` where it is given."""
+
+    source: str
+    parameters: tuple[Parameter, ...]
+    target: str = ""
+    iterate: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for; `used` are the parameters that were understood, for the self link."""
+
+    types: tuple[str, ...]
+    where: Clause
+    used: tuple[Pair, ...] = ()
+    sort: tuple[Sort, ...] = ()
+    count: int | None = None
+    total: str | None = None
+    summary: str | None = None
+    elements: tuple[str, ...] = ()
+    includes: tuple[Include, ...] = ()
+    contained: str = "false"
+    contained_type: str = "container"
+    explain: bool = False
+    warnings: tuple[Issue, ...] = ()
+
+    @property
+    def clauses(self) -> Clause:
+        """The condition with the types it speaks of."""
+        return every((Kinds(self.types), self.where)) if self.types else self.where
+
+
+@dataclass(slots=True)
+class Reading:
+    """A query while it is read."""
+
+    types: tuple[str, ...]
+    around: Around
+    lenient: bool
+    criteria: list[Pair] = field(default_factory=list)
+    used: list[Pair] = field(default_factory=list)
+    warnings: list[Issue] = field(default_factory=list)
+    sort: tuple[Sort, ...] = ()
+    count: int | None = None
+    total: str | None = None
+    summary: str | None = None
+    elements: tuple[str, ...] = ()
+    includes: list[Include] = field(default_factory=list)
+    contained: str = "false"
+    contained_type: str = "container"
+    explain: bool = False
+
+    def attempt(self, name: str, value: str, step: Callable[[], None]) -> None:
+        """Read one parameter; with lenient handling a fault becomes a warning and the parameter is left out."""
+        try:
+            step()
+        except FhirError as error:
+            fault = placed(error, name)
+            if not self.lenient:
+                raise fault from None
+            self.warnings += [Issue("warning", i.code, f"Ignored: {i.text}", i.expression) for i in fault.issues]
+        else:
+            self.used.append((name, value))
+
+
+def placed(error: FhirError, name: str) -> FhirError:
+    """The error with the parameter's name in its text and place."""
+    issues = [
+        i
+        if i.expression
+        else Issue(i.severity, i.code, i.text if name in i.text else f"{name}: {i.text}", (f"http.{name}",))
+        for i in error.issues
+    ]
+    return FhirError.of(issues, status=error.status)
+
+
+def parse(
+    resource_type: str | None,
+    pairs: Sequence[Pair],
+    registry: Registry,
+    *,
+    lenient: bool = False,
+    compartment: tuple[str, str] | None = None,
+    base: str = "",
+    now: int | None = None,
+) -> Query:
+    """The query of a request; `resource_type` None is a search over all types.
+
+    `compartment` is ("Patient", "123"); `base` is the server's own url, `now` the present in milliseconds since 1970.
+    Raises FhirError naming the parameter and the allowed choices.
+    """
+    reading = Reading(
+        _types(resource_type, pairs, registry, compartment), Around(registry, base.rstrip("/"), now), lenient
+    )
+    for name, value in pairs:
+        if name not in OTHERS:
+            _read(reading, name, value)
+    where = _where(reading, compartment)
+    return Query(
+        types=_narrowed(reading, resource_type),
+        where=where,
+        used=tuple(reading.used),
+        sort=reading.sort,
+        count=reading.count,
+        total=reading.total,
+        summary=reading.summary,
+        elements=reading.elements,
+        includes=tuple(reading.includes),
+        contained=reading.contained,
+        contained_type=reading.contained_type,
+        explain=reading.explain,
+        warnings=tuple(reading.warnings),
+    )
+
+
+def _types(
+    resource_type: str | None, pairs: Iterable[Pair], registry: Registry, compartment: tuple[str, str] | None
+) -> tuple[str, ...]:
+    """The types searched, sorted; all of them is an empty tuple."""
+    if resource_type is not None:
+        known_type(resource_type)
+        if compartment and not registry.in_compartment(compartment[0], resource_type):
+            raise FhirError("not-supported", f"{resource_type} is not in the compartment of a {compartment[0]}")
+        return (resource_type,)
+    asked = [{known_type(t) for t in value.split(",")} for name, value in pairs if name == "_type"]
+    allowed = {t for t in model.RESOURCE_TYPES if not compartment or registry.in_compartment(compartment[0], t)}
+    found = allowed.intersection(*asked)
+    return () if not asked and not compartment else tuple(sorted(found))
+
+
+def known_type(name: str) -> str:
+    """The name, when it is a resource type; FhirError otherwise."""
+    if name not in model.RESOURCE_TYPES:
+        raise FhirError("invalid", f"{name!r} is not a resource type of FHIR R4", "http._type")
+    return name
+
+
+def _narrowed(reading: Reading, resource_type: str | None) -> tuple[str, ...]:
+    return (resource_type,) if resource_type else reading.types
+
+
+def _read(reading: Reading, name: str, value: str) -> None:
+    control = CONTROLS.get(name.partition(":")[0])
+    if control is not None:
+        reading.attempt(name, value, lambda: control(reading, name, value))
+    else:
+        reading.attempt(name, value, lambda: _check(reading, name, value))
+
+
+def _check(reading: Reading, name: str, value: str) -> None:
+    """Understand a criterion once, so that a fault in it is known by its name."""
+    if not value:
+        raise FhirError("invalid", f"{name} has no value")
+    if len(split(value, ",")) > MOST_VALUES:
+        raise FhirError("too-costly", f"{name} has more than {MOST_VALUES} values; ask in several requests")
+    Criteria(reading.around).common(reading.types, name, value)
+    reading.criteria.append((name, value))
+
+
+def _where(reading: Reading, compartment: tuple[str, str] | None) -> Clause:
+    """The condition: one for all types where it is the same, else one per type."""
+    criteria = Criteria(reading.around)
+    types = reading.types or (None,)
+    found: dict[Clause, list[str | None]] = {}
+    for name in types:
+        parts = [criteria.clause(name, code, value) for code, value in reading.criteria]
+        if compartment and name:
+            parts.append(in_compartment(reading.around.registry, *compartment, name))
+        found.setdefault(every(parts), []).append(name)
+    if len(found) == 1:
+        return next(iter(found))
+    return some(every((Kinds(tuple(n for n in names if n)), clause)) for clause, names in found.items())
+
+
+def in_compartment(registry: Registry, compartment: str, id_: str, type_name: str) -> Clause:
+    """A resource of the type is in the compartment (http://hl7.org/fhir/R4/compartmentdefinition.html)."""
+    return Criteria(Around(registry)).compartment(compartment, id_, type_name)
+
+
+# Controls: one row per result parameter of http://hl7.org/fhir/R4/search.html#return
+
+
+def _choice(name: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise FhirError("invalid", f"{name} is one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _count(reading: Reading, name: str, value: str) -> None:
+    if not value.isascii() or not value.isdigit() or len(value) > 9:
+        raise FhirError("invalid", f"_count is a whole number from 0 on, not {value!r}")
+    reading.count = min(int(value), MOST_COUNT)
+
+
+def _sort(reading: Reading, name: str, value: str) -> None:
+    keys = value.split(",")
+    if len(keys) > MOST_SORT:
+        raise FhirError("too-costly", f"_sort takes at most {MOST_SORT} keys")
+    reading.sort = tuple(_sort_key(reading, key.strip()) for key in keys)
+
+
+def _sort_key(reading: Reading, text: str) -> Sort:
+    descending, code = text.startswith("-"), text.removeprefix("-")
+    if code in ("_id", "_lastUpdated", "_score"):
+        return Sort(code, descending)
+    registry = reading.around.registry
+    name = reading.types[0] if len(reading.types) == 1 else "Resource"
+    parameter = registry.lookup(name, code)
+    if parameter is None or parameter.type in UNSORTABLE or not parameter.atoms:
+        known = [p.code for p in registry.of(name) if p.type not in UNSORTABLE and p.atoms]
+        choices = ", ".join(["_id", "_lastUpdated", *known])
+        raise FhirError("invalid", f"_sort: {name} cannot be sorted by {code!r}; one of {choices}")
+    return Sort(code, descending, parameter)
+
+
+def _total(reading: Reading, name: str, value: str) -> None:
+    reading.total = _choice(name, value, TOTALS)
+
+
+def _summary(reading: Reading, name: str, value: str) -> None:
+    reading.summary = _choice(name, value, SUMMARIES)
+
+
+def _elements(reading: Reading, name: str, value: str) -> None:
+    names = tuple(n.strip() for n in value.split(","))
+    types = reading.types or ("DomainResource",)
+    for text in names:
+        kind, _, rest = text.partition(".")
+        path = rest if kind in model.RESOURCE_TYPES else text
+        known = any(model.element(t, path.partition(".")[0]) for t in types)
+        if not known:
+            raise FhirError("invalid", f"_elements: {text!r} is not an element of {', '.join(types)}")
+    reading.elements = (*reading.elements, *names)
+
+
+def _include(reading: Reading, name: str, value: str) -> None:
+    head, _, modifier = name.partition(":")
+    if modifier not in ("", "iterate", "recurse"):
+        raise FhirError("invalid", f"{name}: the only modifier of {head} is iterate")
+    iterate = bool(modifier)
+    reverse = head == "_revinclude"
+    if value == "*":
+        sources = reading.types or tuple(sorted(model.RESOURCE_TYPES))
+        if reverse:
+            sources = tuple(sorted(model.RESOURCE_TYPES))
+        reading.includes += [Include(s, _references(reading, s), "", iterate, reverse) for s in sources]
+        return
+    source, _, rest = value.partition(":")
+    code, _, target = rest.partition(":")
+    known_type(source)
+    if target:
+        known_type(target)
+    parameters = _references(reading, source)
+    if code != "*":
+        chosen = tuple(p for p in parameters if p.code == code)
+        if not chosen:
+            known = ", ".join(p.code for p in parameters)
+            raise FhirError("invalid", f"{name}: {source} has no reference parameter {code!r}; one of {known}")
+        parameters = chosen
+    reading.includes.append(Include(source, parameters, target, iterate, reverse))
+
+
+def _references(reading: Reading, type_name: str) -> tuple[Parameter, ...]:
+    return tuple(p for p in reading.around.registry.of(type_name) if p.type == "reference" and p.atoms)
+
+
+def _contained(reading: Reading, name: str, value: str) -> None:
+    reading.contained = _choice(name, value, ("false", "true", "both"))
+
+
+def _contained_type(reading: Reading, name: str, value: str) -> None:
+    reading.contained_type = _choice(name, value, ("container", "contained"))
+
+
+def _explain(reading: Reading, name: str, value: str) -> None:
+    reading.explain = _choice(name, value, ("true", "false")) == "true"
+
+
+def _type(reading: Reading, name: str, value: str) -> None:
+    """Read before the rest (`_types`); here only its place in a search that already has a type."""
+    if len(reading.types) == 1 and value != reading.types[0]:
+        raise FhirError("invalid", f"_type: this search is already on {reading.types[0]}")
+
+
+CONTROLS: dict[str, Callable[[Reading, str, str], None]] = {
+    "_count": _count,
+    "_sort": _sort,
+    "_total": _total,
+    "_summary": _summary,
+    "_elements": _elements,
+    "_include": _include,
+    "_revinclude": _include,
+    "_contained": _contained,
+    "_containedType": _contained_type,
+    "_explain": _explain,
+    "_type": _type,
+}
+
+__all__ = ["ALWAYS", "CONTROLS", "Include", "Query", "Sort", "in_compartment", "known_type", "parse"]

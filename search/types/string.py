@@ -1,0 +1,57 @@
+"""Strings: without case and accents, from the beginning (http://hl7.org/fhir/R4/search.html#string)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.clauses import Between, Clause, OneOf, after, every, some, starting
+from search.params import Parameter
+from search.texts import LONGEST, cut, fold
+from search.types.rows import Add, Emit
+from search.values import Around, invalid, unescape
+from search.walks import holds
+
+KEPT = LONGEST - 20  # of a text that is cut
+
+
+def emit_string(key: str) -> Emit:
+    def emit(value: Any, add: Add, base: str) -> None:
+        add(key + cut(fold(value)))
+
+    return emit
+
+
+def starts(parameter: Parameter, value: str, around: Around) -> Clause:
+    """The value is the beginning of the field."""
+    text = folded(value)
+    found = some(starting(key + text[:KEPT]) for key in parameter.keys)
+    if len(text) <= KEPT:
+        return found
+    return every((found, holds(parameter, f"starts with {text!r}", lambda v: fold(v).startswith(text))))
+
+
+def exact(parameter: Parameter, value: str, around: Around) -> Clause:
+    """`:exact`: the whole field, case and accents included; the entry finds the candidates."""
+    text = unescape(value)
+    found = OneOf(tuple(key + cut(fold(text)) for key in parameter.keys))
+    return every((found, holds(parameter, f"is {text!r}", lambda v: v == text)))
+
+
+def contains(parameter: Parameter, value: str, around: Around) -> Clause:
+    """`:contains`: anywhere in the field; only fields that were cut are looked up in the body."""
+    text = folded(value)
+    found = some(Between(key, after(key), parts=(text,)) for key in parameter.keys)
+    cuts = some(Between(key, after(key), parts=("\x1e",)) for key in parameter.keys)
+    return some((found, every((cuts, holds(parameter, f"contains {text!r}", lambda v: text in fold(v))))))
+
+
+def folded(value: str) -> str:
+    """The value as entries are written; an empty one is no question."""
+    text = fold(unescape(value))
+    if not text:
+        raise invalid("A string to search for must not be empty")
+    return text
+
+
+EMIT = {"string": emit_string, "markdown": emit_string}
+MATCH = {"": starts, "exact": exact, "contains": contains}
