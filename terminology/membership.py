@@ -1,0 +1,404 @@
+"""Whether a code is in a value set, and every reason why not (http://hl7.org/fhir/R4/valueset.html#compositions)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from profiles.outcome import FhirError
+from terminology.concepts import EXTENSION, STANDARDS_STATUS, Concept, Designation, Json, extension_value
+from terminology.concepts import designation as read_designation
+from terminology.filters import Selection, select
+from terminology.library import Library
+from terminology.messages import refuse
+from terminology.request import Options
+from terminology.systems import Resolved, standing
+from terminology.verdict import Verdict, under
+from terminology.versions import canonical, listing, more_detailed, split_canonical
+
+SUPPLEMENT = EXTENSION + "valueset-supplement"
+
+
+class MissingImport(FhirError):
+    """An imported value set that is not known: a validation answers `false`, an expansion fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One code to check: its place in the request, its system and version as given, the code."""
+
+    place: str
+    system: str | None
+    version: str | None
+    code: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What a check learned of the code: the system it was looked up in, the concept, the names a value set adds."""
+
+    system: Resolved | None = None
+    concept: Concept | None = None
+    extra: list[Designation] = field(default_factory=list)
+
+
+def vurl(resource: Json) -> str:
+    """The url of a value set with its version; one without a url has no name."""
+    return canonical(resource.get("url"), resource.get("version")) or "(unidentified)"
+
+
+def check_standing(verdict: Verdict, kind: str, resource: Json, source: Json) -> None:
+    """Adds a hint where a definition is withdrawn, retired, experimental or a draft and the value set is not."""
+    name = standing_of(resource, source)
+    if name:
+        verdict.add(f"MSG_{name.upper()}", type=kind, url=vurl(resource))
+
+
+def standing_of(resource: Json, source: Json) -> str | None:
+    """The word for a definition that should not be relied on."""
+    status, standards, experimental = standing(resource)
+    source_status, source_standards, source_experimental = standing(source)
+    if standards in ("deprecated", "withdrawn"):
+        return standards
+    if status == "retired":
+        return "retired"
+    if experimental and not source_experimental:
+        return "experimental"
+    return "draft" if "draft" in (status, standards) and "draft" not in (source_status, source_standards) else None
+
+
+class ValueSets:
+    """The value sets of one request: prepared once each, cycles refused."""
+
+    def __init__(self, library: Library, options: Options) -> None:
+        self.library = library
+        self.options = options
+        self._prepared: dict[str, Checker] = {}
+
+    def checker(self, value_set: Json, path: tuple[str, ...] = ()) -> Checker:
+        """The checker of a value set, everything that it imports prepared."""
+        name = vurl(value_set)
+        if name in path:
+            raise refuse(
+                "VALUESET_CIRCULAR_REFERENCE",
+                status=422,
+                url=value_set.get("url", ""),
+                vurl=name,
+                path=", ".join(path),
+            )
+        made = self._prepared.get(name) if value_set.get("url") else None
+        if made is None:
+            made = Checker(self, value_set, (*path, name))
+            self._prepared[name] = made
+        return made
+
+    def imported(self, reference: str, within: Json) -> Json:
+        """A value set that another includes: contained (`#id`) or by its canonical, pinned by the version rules."""
+        found: Json | None
+        if reference.startswith("#"):
+            found = next((r for r in within.get("contained", ()) if r.get("id") == reference[1:]), None)
+        else:
+            url, version = split_canonical(reference)
+            version = self.options.version_for(url, version)
+            found = self.library.value_set(url, version)
+            reference = canonical(url, version)
+        if found is None:
+            missing = refuse("Unable_to_resolve_value_Set_", url=reference)
+            raise MissingImport(missing.code, missing.text, issues=missing.issues)
+        return found
+
+    def system(self, url: str, version: str | None, wanted: tuple[str, ...]) -> Resolved | None:
+        """A code system at the version that the rules allow, with the supplements wanted."""
+        found = self.library.code_system(url, self.options.version_for(url, version))
+        return self.library.resolved(found, wanted) if found else None
+
+
+class Checker:
+    """Checks codes against one value set."""
+
+    def __init__(self, sets: ValueSets, value_set: Json, path: tuple[str, ...]) -> None:
+        self.sets = sets
+        self.value_set = value_set
+        self.name = vurl(value_set)
+        self.compose: Json = value_set.get("compose", {})
+        self.supplements = wanted_supplements(value_set, sets.options)
+        self._selections: dict[tuple[int, str, str | None], list[Selection]] = {}
+        self._imports = [
+            [sets.checker(sets.imported(u, value_set), path) for u in row.get("valueSet", ())] for row in self._rows()
+        ]
+        self._refuse_broken()
+
+    def _rows(self) -> list[Json]:
+        return [*self.compose.get("include", ()), *self.compose.get("exclude", ())]
+
+    def _refuse_broken(self) -> None:
+        missing = set(self.supplements)
+        for number, row in enumerate(self._rows()):
+            system = self.sets.system(row["system"], row.get("version"), self.supplements) if "system" in row else None
+            if system is not None:
+                missing -= {s for s in self.supplements if self.sets.library.supplement(s, system.url)}
+                self._filters(number, row, system)
+        if missing:
+            raise missing_supplements(missing)
+
+    def _filters(self, number: int, row: Json, system: Resolved) -> list[Selection]:
+        key = (number, system.url, system.version)
+        if key not in self._selections:
+            name = self._row_name(number)
+            self._selections[key] = [
+                select(system, f, f"ValueSet.compose.{name}.filter[{i}]", self.value_set)
+                for i, f in enumerate(row.get("filter", ()))
+            ]
+        return self._selections[key]
+
+    def _row_name(self, number: int) -> str:
+        includes = len(self.compose.get("include", ()))
+        return f"include[{number}]" if number < includes else f"exclude[{number - includes}]"
+
+    @cached_property
+    def _active_only(self) -> bool:
+        return self.compose.get("inactive") is False
+
+    def check(self, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
+        """True, False, or None where a code system that is needed is not known."""
+        if "compose" not in self.value_set and "expansion" in self.value_set:
+            return self._in_expansion(asked, found)
+        result: bool | None = False
+        for number, row in enumerate(self.compose.get("include", ())):
+            result = self._included(number, row, asked, verdict, found)
+            if result is not False:
+                break
+        if result and self._excluded(asked):
+            return False
+        return result
+
+    def _included(self, number: int, row: Json, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
+        result: bool | None = True
+        if "system" in row:
+            result = asked.system == row["system"] and self._in_system(number, row, asked, verdict, found)
+        for other in self._imports[number]:
+            check_standing(verdict, "ValueSet", other.value_set, self.value_set)
+            if result:
+                result = other.check(asked, verdict, found)
+        return result
+
+    def _in_system(self, number: int, row: Json, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
+        version = self._version(row, asked, verdict)
+        system = self.sets.system(row["system"], version, self.supplements)
+        if system is None:
+            return self._unknown_system(row["system"], version, asked, verdict)
+        check_version(self.sets.options, system, asked.place, verdict)
+        check_standing(verdict, "CodeSystem", system.system.about, self.value_set)
+        found.system = system
+        code = system.system.locate(asked.code)
+        if code is None:
+            return self._unknown_code(row, system, asked, verdict)
+        if not self._selected(number, row, system, code):
+            return False
+        return self._usable(row, system, code, asked, verdict, found)
+
+    def _version(self, row: Json, asked: Asked, verdict: Verdict) -> str | None:
+        """The version of the system that decides, and what is wrong with the version given in the value."""
+        options, library, url = self.sets.options, self.sets.library, row["system"]
+        wanted = options.version_for(url, row.get("version"))
+        given = asked.version
+        if not given:
+            return wanted
+        if wanted and more_detailed(wanted, given):
+            wanted = given
+        if not wanted and any(v == given or more_detailed(given, v) for v in library.versions("CodeSystem", url)):
+            wanted = given
+        used = self.sets.system(url, wanted, ())
+        if used is not None and used.version != given and not more_detailed(given, used.version):
+            self._mismatch(row, wanted, used, asked, verdict)
+        elif used is None and wanted != given:
+            words = {"system": url, "version": wanted or "", "given": given}
+            verdict.add("VALUESET_VALUE_MISMATCH", under(asked.place, "version"), **words)
+        return wanted
+
+    def _mismatch(self, row: Json, wanted: str | None, used: Resolved, asked: Asked, verdict: Verdict) -> None:
+        place, words = under(asked.place, "version"), {"system": used.url, "given": asked.version}
+        if not wanted:
+            severity = "error" if used.system.about.get("versionNeeded") else "warning"
+            verdict.add("VALUESET_VALUE_MISMATCH_DEFAULT", place, severity=severity, version=used.version, **words)
+        elif wanted != row.get("version"):
+            asked_for = row.get("version", "")
+            verdict.add("VALUESET_VALUE_MISMATCH_CHANGED", place, version=wanted, asked=asked_for, **words)
+        else:
+            verdict.add("VALUESET_VALUE_MISMATCH", place, version=wanted, **words)
+        if self.sets.library.code_system(used.url, asked.version) is None:
+            unknown_version(self.sets.library, used.url, asked.version or "", asked.place, verdict)
+
+    def _unknown_system(self, url: str, version: str | None, asked: Asked, verdict: Verdict) -> bool | None:
+        if self.sets.options.membership_only:
+            return False
+        unknown_system(self.sets.library, url, version, asked.place, verdict)
+        return None
+
+    def _unknown_code(self, row: Json, system: Resolved, asked: Asked, verdict: Verdict) -> bool:
+        if "concept" in row or "filter" in row:
+            return False
+        if not self.sets.options.membership_only:
+            unknown_code(system, asked, verdict)
+        return system.content != "complete"
+
+    def _selected(self, number: int, row: Json, system: Resolved, code: str) -> bool:
+        if "concept" in row and not any(system.system.locate(c.get("code", "")) == code for c in row["concept"]):
+            return False
+        return all(s.holds(code) for s in self._filters(number, row, system))
+
+    def _usable(self, row: Json, system: Resolved, code: str, asked: Asked, verdict: Verdict, found: Found) -> bool:
+        found.concept = concept = system.concept(code)
+        place, options = under(asked.place, "code"), self.sets.options
+        if concept.abstract and not options.abstract_ok:
+            verdict.add("ABSTRACT_CODE_NOT_ALLOWED", place, system=system.url, code=code)
+            return False
+        _note_status(concept, asked, verdict)
+        if concept.inactive and (self._active_only or options.active_only):
+            verdict.add("STATUS_CODE_WARNING_CODE", place, code=asked.code)
+            return False
+        if code != asked.code:
+            verdict.normal = code
+            words = {"code": asked.code, "correct": code, "system": system.canonical}
+            verdict.add("CODE_CASE_DIFFERENCE", place, **words)
+        self._listed(row, code, system, place, verdict, found)
+        return True
+
+    def _listed(self, row: Json, code: str, system: Resolved, place: str, verdict: Verdict, found: Found) -> None:
+        entry = next((c for c in row.get("concept", ()) if system.system.locate(c.get("code", "")) == code), None)
+        if entry is None:
+            return
+        found.extra += list_names(entry, self.value_set)
+        extensions = entry.get("extension", ())
+        status = extension_value(extensions, STANDARDS_STATUS)
+        if status not in ("withdrawn", "deprecated"):
+            status = "deprecated" if extension_value(extensions, EXTENSION + "valueset-deprecated") else None
+        if status:
+            words = {"code": code, "system": system.url, "url": self.name, "status": status}
+            verdict.add("CONCEPT_DEPRECATED_IN_VALUESET", place, **words)
+
+    def _excluded(self, asked: Asked) -> bool:
+        start = len(self.compose.get("include", ()))
+        return any(self._excludes(start + i, row, asked) for i, row in enumerate(self.compose.get("exclude", ())))
+
+    def _excludes(self, number: int, row: Json, asked: Asked) -> bool:
+        return self._plainly_in(number, row, asked) and all(
+            other.check(asked, Verdict(), Found()) for other in self._imports[number]
+        )
+
+    def _plainly_in(self, number: int, row: Json, asked: Asked) -> bool:
+        if "system" not in row:
+            return True
+        if row["system"] != asked.system:
+            return False
+        system = self.sets.system(row["system"], row.get("version"), self.supplements)
+        if system is None:
+            raise unknown_for_expansion(self.sets.library, row["system"], row.get("version"))
+        if asked.version and row.get("version") and system.version != asked.version:
+            return False
+        code = system.system.locate(asked.code)
+        return code is not None and self._selected(number, row, system, code)
+
+    def _in_expansion(self, asked: Asked, found: Found) -> bool:
+        entry = self._expanded.get((asked.system, asked.code))
+        if entry is None or (asked.version and entry.get("version") and entry["version"] != asked.version):
+            return False
+        found.system = self.sets.system(asked.system or "", asked.version or entry.get("version"), self.supplements)
+        code = found.system.system.locate(asked.code) if found.system else None
+        if found.system and code is not None:
+            found.concept = found.system.concept(code)
+        found.extra += list_names(entry, self.value_set)
+        return True
+
+    @cached_property
+    def _expanded(self) -> dict[tuple[str | None, str], Json]:
+        stack, known = list(self.value_set["expansion"].get("contains", ())), {}
+        while stack:
+            entry = stack.pop()
+            known[entry.get("system"), entry.get("code", "")] = entry
+            stack += entry.get("contains", ())
+        return known
+
+    def systems_of(self, code: str) -> list[str]:
+        """The systems of the value set that know the code, for a request that names none."""
+        systems: dict[str, None] = {}
+        for number, row in enumerate(self.compose.get("include", ())):
+            if "system" in row:
+                asked = Asked("", row["system"], None, code)
+                if self._included(number, row, asked, Verdict(), Found()) and not self._excluded(asked):
+                    systems[row["system"]] = None
+            else:
+                inner = [other.systems_of(code) for other in self._imports[number]]
+                systems.update(dict.fromkeys(s for s in inner[0] if all(s in i for i in inner)) if inner else {})
+        if "expansion" in self.value_set and "compose" not in self.value_set:
+            systems.update({s: None for s, c in self._expanded if c == code and s})
+        return list(systems)
+
+
+def wanted_supplements(value_set: Json, options: Options) -> tuple[str, ...]:
+    """The supplements that a value set and a request ask for."""
+    named = [
+        e.get("valueCanonical") or e.get("valueUri")
+        for e in value_set.get("extension", ())
+        if e.get("url") == SUPPLEMENT
+    ]
+    return tuple(dict.fromkeys([*(str(n) for n in named if n), *options.supplements]))
+
+
+def missing_supplements(missing: set[str]) -> FhirError:
+    """The error for supplements that are not known."""
+    return refuse("VALUESET_SUPPLEMENT_MISSING", supplements=", ".join(sorted(missing)))
+
+
+def list_names(entry: Json, value_set: Json) -> list[Designation]:
+    """The names that a value set gives a code."""
+    own = [Designation(entry["display"], value_set.get("language"))] if entry.get("display") else []
+    return own + [read_designation(d) for d in entry.get("designation", ())]
+
+
+def _note_status(concept: Concept, asked: Asked, verdict: Verdict) -> None:
+    verdict.status, verdict.status_code = concept.status, asked.code
+    verdict.inactive_at = (asked.place or "code") if concept.inactive else None
+
+
+def check_version(options: Options, system: Resolved, place: str, verdict: Verdict) -> None:
+    """Adds an error where a rule demands another version."""
+    for rule in options.checks(system.url):
+        if system.version != rule.version and not more_detailed(rule.version, system.version):
+            words = {"version": system.version or "", "system": system.url, "wanted": rule.version}
+            verdict.add("VALUESET_VERSION_CHECK", under(place, "version"), **words)
+
+
+def unknown_code(system: Resolved, asked: Asked, verdict: Verdict) -> None:
+    """Adds that the system has no such code."""
+    place, words = under(asked.place, "code"), {"code": asked.code, "system": system.url, "version": system.version}
+    if system.content != "complete":
+        verdict.add("UNKNOWN_CODE_IN_FRAGMENT", place, **words)
+    else:
+        verdict.add("Unknown_Code_in_Version" if system.version else "Unknown_Code_in", place, **words)
+
+
+def unknown_system(library: Library, url: str, version: str | None, place: str, verdict: Verdict) -> None:
+    """Adds that a system, or a version of it, is not known, and which are."""
+    if version:
+        unknown_version(library, url, version, place, verdict)
+    else:
+        verdict.unknown[url] = None
+        verdict.add("UNKNOWN_CODESYSTEM", under(place, "system"), system=url)
+
+
+def unknown_version(library: Library, url: str, version: str, place: str, verdict: Verdict) -> None:
+    """Adds that a version is not known, and which are."""
+    known = library.versions("CodeSystem", url)
+    verdict.unknown[canonical(url, version) if known else url] = None
+    name = "UNKNOWN_CODESYSTEM_VERSION" if known else "UNKNOWN_CODESYSTEM_VERSION_NONE"
+    verdict.add(name, under(place, "system"), system=url, version=version, known=listing(known))
+
+
+def unknown_for_expansion(library: Library, url: str, version: str | None) -> FhirError:
+    """The error of an expansion that needs a system that is not known."""
+    if not version:
+        return refuse("UNKNOWN_CODESYSTEM_EXP", system=url)
+    known = library.versions("CodeSystem", url)
+    name = "UNKNOWN_CODESYSTEM_VERSION_EXP" if known else "UNKNOWN_CODESYSTEM_VERSION_EXP_NONE"
+    return refuse(name, system=url, version=version, known=listing(known))

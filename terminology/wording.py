@@ -1,0 +1,96 @@
+"""Finding concepts by the words of their names: whole words, beginnings of words, then typing errors."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rapidfuzz.distance import DamerauLevenshtein
+from rapidfuzz.process import extract
+
+_TOKEN = re.compile(r"[^\W_]+(?:\.[^\W_]+)*")
+_LAST = "\U0010ffff"
+_TYPO_WORDS = 12
+
+
+@lru_cache(maxsize=4096)
+def fold(text: str) -> str:
+    """The text without case and accents."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def tokens(text: str) -> list[str]:
+    """The folded words of a text; a code such as E11.65 is one word."""
+    return _TOKEN.findall(fold(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Sorted words, and for each the numbers of the concepts that carry it; a smaller number is shown first."""
+
+    words: Sequence[str]
+    postings: Callable[[int], Iterable[int]]
+
+    def exact(self, word: str) -> set[int]:
+        """Concepts that carry the word."""
+        at = bisect_left(self.words, word)
+        return set(self.postings(at)) if at < len(self.words) and self.words[at] == word else set()
+
+    def beginning(self, prefix: str) -> set[int]:
+        """Concepts that carry a word with the beginning."""
+        found: set[int] = set()
+        first = bisect_left(self.words, prefix)
+        for at in range(first, bisect_left(self.words, prefix + _LAST, first)):
+            found.update(self.postings(at))
+        return found
+
+    def similar(self, word: str) -> set[int]:
+        """Concepts that carry a word one typing error away, two for words of eight letters or more."""
+        errors = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
+        near = extract(
+            word,
+            self.words,
+            scorer=DamerauLevenshtein.distance,
+            score_cutoff=errors,
+            limit=_TYPO_WORDS if errors else 0,
+        )
+        found: set[int] = set()
+        for _, _, at in near:
+            found.update(self.postings(at))
+        return found
+
+
+def rank(index: Index, text: str) -> list[int]:
+    """Concepts that match every word of the text: words whole, then beginnings, then typing errors; each by number."""
+    wanted = tokens(text)
+    if not wanted:
+        return []
+    begins = [index.beginning(word) for word in wanted]
+    found = set.intersection(*begins)
+    if not found:
+        return sorted(set.intersection(*(b or index.similar(w) for b, w in zip(begins, wanted, strict=True))))
+    whole = set.intersection(*(index.exact(word) for word in wanted))
+    return sorted(whole) + sorted(found - whole)
+
+
+class Words:
+    """The index of a system that is held in memory: keys and the texts that name them."""
+
+    def __init__(self, rows: Iterable[tuple[str, list[str]]]) -> None:
+        ordered = sorted(rows, key=lambda row: len(row[1][0]) if row[1] else 0)
+        self._keys = [key for key, _ in ordered]
+        postings: dict[str, list[int]] = {}
+        for number, (_, texts) in enumerate(ordered):
+            for word in {word for text in texts for word in tokens(text)}:
+                postings.setdefault(word, []).append(number)
+        words = sorted(postings)
+        self._index = Index(words, lambda at: postings[words[at]])
+
+    def find(self, text: str) -> list[str]:
+        """Keys that match, best first."""
+        return [self._keys[number] for number in rank(self._index, text)]
