@@ -1,0 +1,1 @@
+"""Loading files of resources into a database or through a running server."""
