@@ -61,9 +61,7 @@ def valid(unit: str) -> bool:
 
 def canonical(value: Decimal, unit: str) -> tuple[Decimal, str] | None:
     """The value in base units and their text, such as (Decimal('0.005'), 'm'), or None for an unknown unit."""
-    if value.is_finite() and abs(value.adjusted()) > _MAX_MAGNITUDE:
-        return None
-    found = exact(Fraction(value), unit)
+    found = exact(Fraction(value), unit) if _reckonable(value) else None
     return None if found is None else (_decimal(found[0]), found[1])
 
 
@@ -76,12 +74,16 @@ def comparable(a: str, b: str) -> bool:
 def convert(value: Decimal, source: str, target: str) -> Decimal | None:
     """The value in another unit, or None where one is unknown or they are not comparable."""
     goal = parse(target)
-    found = exact(Fraction(value), source)
+    found = exact(Fraction(value), source) if _reckonable(value) else None
     if goal is None or found is None or dims_text(goal.dims) != found[1]:
         return None
     if goal.function:
         return _decimal(_INVERSE[goal.function](found[0] / goal.factor) / goal.scale)
     return _decimal(found[0] / goal.factor)
+
+
+def _reckonable(value: Decimal) -> bool:
+    return value.is_finite() and abs(value.adjusted()) <= _MAX_MAGNITUDE
 
 
 def exact(value: Fraction, unit: str) -> tuple[Fraction, str] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from profiles.fhirpath.check import check
 from profiles.fhirpath.compiler import compile_tree
 from profiles.fhirpath.errors import FhirPathError
-from profiles.fhirpath.nodes import Collection, Environment, Node, Program, Run, Scope
+from profiles.fhirpath.nodes import UNRESOLVED, Collection, Environment, Node, Program, Run, Scope
 from profiles.fhirpath.parser import Tree, parse
 from profiles.fhirpath.paths import Path, fast_path
 from profiles.fhirpath.steps import is_resource_of
@@ -65,7 +65,8 @@ class Expression:
         held = _context(env.resource, None) or context
         run = Run(env, context, held, _context(env.root, None) or held)
         try:
-            return [_plain(node) for node in self._program(Scope(run, context, {})) if node.value is not None]
+            found = self._program(Scope(run, context, {}))
+            return [_plain(node) for node in found if node.value is not None and node.path is not UNRESOLVED]
         except RecursionError as error:
             raise FhirPathError("The FHIRPath expression is nested too deeply", "too-costly") from error
 

@@ -12,6 +12,8 @@ import msgspec
 
 from profiles.fhirpath.errors import FhirPathError
 
+# The path of a resource of which nothing but its type is known; it serves tests of its type and is no result.
+UNRESOLVED = "unresolved"
 # Work units one evaluation may spend; a unit is about a microsecond.
 STEP_LIMIT = 500_000
 

@@ -214,7 +214,7 @@ class _Parser:
             if token.kind != "symbol" or token.text not in (".", "["):
                 break
             self._at += 1
-            steps.append(self._invocation() if token.text == "." else self._index())
+            steps.append(self._invocation(after_dot=True) if token.text == "." else self._index())
         if not steps:
             return first
         return Chain(first, tuple(steps))
@@ -273,12 +273,13 @@ class _Parser:
             return Literal("Decimal", Decimal(token.text))
         return Literal("Integer", int(token.text))
 
-    def _invocation(self) -> Tree:
+    def _invocation(self, after_dot: bool = False) -> Tree:
+        """A member or function; behind a dot a keyword can only be a member (`Narrative.div`)."""
         token = self._tokens[self._at]
         if token.kind == "special":
             self._at += 1
             return Special(token.text)
-        if token.kind == "delimited" or (token.kind == "name" and token.text not in _RESERVED):
+        if token.kind == "delimited" or (token.kind == "name" and (after_dot or token.text not in _RESERVED)):
             self._at += 1
             if self._tokens[self._at].kind == "symbol" and self._tokens[self._at].text == "(":
                 self._at += 1

@@ -53,6 +53,8 @@ def from_json(value: dict[str, Any]) -> Quantity | None:
     if number is None:
         return None
     amount = number if isinstance(number, Decimal) else Decimal(str(number))
+    if amount.is_finite() and abs(amount.adjusted()) > 300:
+        raise FhirPathError("A number is out of range", "too-costly")
     code = (
         value.get("code") if value.get("system", "http://unitsofmeasure.org") == "http://unitsofmeasure.org" else None
     )

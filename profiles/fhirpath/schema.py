@@ -78,7 +78,8 @@ def resolve_type(name: str) -> str | None:
     space, _, bare = name.rpartition(".")
     if space in ("", "FHIR") and (bare in PRIMITIVES or bare in model.TYPES):
         return bare
-    if space in ("", "System") and f"System.{bare}" in SYSTEM:
+    if space in ("", "System") and (f"System.{bare}" in SYSTEM or bare in model.TYPES):
+        # `System.Patient` names a type of the other model: known, and nothing is of it.
         return f"System.{bare}"
     return None
 

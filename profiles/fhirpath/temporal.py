@@ -176,7 +176,9 @@ def _add_time(value: Temporal, amount: Decimal, unit: str) -> Temporal:
         raise FhirPathError(f"A Time cannot be moved by a {unit}")
     step = _SECONDS[("hour", "minute", "second")[len(value.parts) - 1]]
     moved = _seconds_of(value.parts) + _whole(amount, unit, step)
-    return Temporal("Time", _clock_of(moved % 86400, value.parts))
+    return Temporal(
+        "Time", _clock_of(moved - 86400 * (moved // 86400 - (moved < 0 and moved % 86400 != 0)), value.parts)
+    )
 
 
 def _whole(amount: Decimal, unit: str, step: int) -> Decimal:

@@ -90,7 +90,10 @@ def distinct(items: Collection) -> Collection:
     """The items without repetitions, the first of each kept."""
     if len(items) < 2:
         return items
-    return list({key(unwrap(item)): item for item in reversed(items)}.values())[::-1]
+    kept: dict[Any, Node] = {}
+    for item in items:
+        kept.setdefault(key(unwrap(item)), item)
+    return list(kept.values())
 
 
 def equal(a: Node, b: Node) -> bool | None:

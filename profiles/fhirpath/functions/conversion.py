@@ -26,9 +26,9 @@ _FALSE = frozenset(("false", "f", "no", "n", "0", "0.0"))
 def _iif(
     scope: Scope, items: Collection, criterion: Program, true: Program, otherwise: Program | None = None
 ) -> Collection:
-    node = single(items, "iif()")
+    single(items, "iif()")
     inner = scope.inner()
-    inner.this = [node] if node is not None else scope.this if items is scope.this else []
+    inner.this = items
     found = single(criterion(inner), "The criterion of iif()")
     if found is not None and not isinstance(found.value, bool):
         raise FhirPathError("The criterion of iif() must be a Boolean")
@@ -75,7 +75,7 @@ def to_string(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return format(value, "f") if abs(value.adjusted()) < 300 else str(value)
     if isinstance(value, (str, int, Temporal)):
         return str(value)
     return f"{value.value:f} '{value.code}'" if isinstance(value, Quantity) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from profiles.fhirpath.errors import FhirPathError
+from collections.abc import Callable, Iterable
+
 from profiles.fhirpath.functions.row import Function
 from profiles.fhirpath.nodes import NO, YES, Collection, Program, Scope, boolean, integer
 from profiles.fhirpath.operators import truth
@@ -13,7 +14,7 @@ def holds(scope: Scope, items: Collection, criteria: Program) -> Collection:
     """The items for which the criteria are true."""
     out: Collection = []
     inner, variables = scope.inner(), scope.variables
-    scope.run.spend(len(items))
+    scope.run.spend(2 + 2 * len(items))
     for index, node in enumerate(items):
         inner.this, inner.index, inner.variables = [node], index, variables
         if truth(criteria(inner)):
@@ -33,27 +34,13 @@ def _all(scope: Scope, items: Collection, criteria: Program) -> Collection:
     return boolean(len(holds(scope, items, criteria)) == len(items))
 
 
-def _booleans(items: Collection) -> list[bool]:
-    values = [node.value for node in items]
-    if not all(isinstance(value, bool) for value in values):
-        raise FhirPathError("A collection of Booleans is needed")
-    return values
+def _each(quantifier: Callable[[Iterable[bool]], bool], wanted: bool) -> Callable[[Scope, Collection], Collection]:
+    """Whether all or any of the items are the Boolean wanted; an item that is no Boolean is neither true nor false."""
 
+    def apply(scope: Scope, items: Collection) -> Collection:
+        return boolean(quantifier(node.value is wanted for node in items))
 
-def _all_true(scope: Scope, items: Collection) -> Collection:
-    return boolean(all(_booleans(items)))
-
-
-def _any_true(scope: Scope, items: Collection) -> Collection:
-    return boolean(any(_booleans(items)))
-
-
-def _all_false(scope: Scope, items: Collection) -> Collection:
-    return boolean(not any(_booleans(items)))
-
-
-def _any_false(scope: Scope, items: Collection) -> Collection:
-    return boolean(not all(_booleans(items)))
+    return apply
 
 
 def _subset_of(scope: Scope, items: Collection, other: Collection) -> Collection:
@@ -88,10 +75,10 @@ FUNCTIONS = {
     "empty": Function(_empty),
     "exists": Function(_exists, "programs", 0, 1),
     "all": Function(_all, "programs", 1, 1),
-    "allTrue": Function(_all_true),
-    "anyTrue": Function(_any_true),
-    "allFalse": Function(_all_false),
-    "anyFalse": Function(_any_false),
+    "allTrue": Function(_each(all, True)),
+    "anyTrue": Function(_each(any, True)),
+    "allFalse": Function(_each(all, False)),
+    "anyFalse": Function(_each(any, False)),
     "subsetOf": Function(_subset_of, "values", 1, 1),
     "supersetOf": Function(_superset_of, "values", 1, 1),
     "count": Function(_count),

@@ -10,7 +10,7 @@ from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.conversion import text
 from profiles.fhirpath.functions.row import Function
 from profiles.fhirpath.narrative import narrative_faults
-from profiles.fhirpath.nodes import Collection, Node, Scope, boolean, single
+from profiles.fhirpath.nodes import UNRESOLVED, Collection, Node, Scope, boolean, single
 from profiles.fhirpath.quantity import Quantity
 from profiles.fhirpath.values import kind, unwrap
 
@@ -54,7 +54,8 @@ def _resolve(scope: Scope, items: Collection) -> Collection:
     for node in items:
         found = resolve_one(scope, node)
         if found is not None:
-            out.append(Node(found, found.get("resourceType", "Resource")))
+            stub = len(found) == 1
+            out.append(Node(found, found.get("resourceType", "Resource"), None, UNRESOLVED if stub else ""))
     return out
 
 
@@ -148,7 +149,7 @@ def _subsumption(name: str, swap: bool) -> Function:
 
 def _html_checks(scope: Scope, items: Collection) -> Collection:
     """Whether every item is a narrative the specification allows (rules txt-1 and txt-2)."""
-    values = [node.value for node in items]
+    values = [node.value.get("div") if isinstance(node.value, dict) else node.value for node in items]
     scope.run.spend(sum(len(v) for v in values if isinstance(v, str)) // 10)
     return boolean(all(isinstance(v, str) and not narrative_faults(v) for v in values))
 

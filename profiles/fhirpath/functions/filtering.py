@@ -16,7 +16,7 @@ def project(scope: Scope, items: Collection, projection: Program) -> Collection:
     """The results for all items in one collection."""
     out: Collection = []
     inner, variables = scope.inner(), scope.variables
-    scope.run.spend(len(items))
+    scope.run.spend(2 + 2 * len(items))
     for index, node in enumerate(items):
         inner.this, inner.index, inner.variables = [node], index, variables
         out.extend(projection(inner))

@@ -46,16 +46,29 @@ def _abs(scope: Scope, items: Collection) -> Collection:
     if value is None:
         return []
     if isinstance(value, Quantity):
-        return [Node(Quantity(abs(value.value), value.unit, value.calendar, value.coded), "System.Quantity")]
+        return [_amount_of(value, abs(value.value))]
     return number(abs(exact(value)), (value,))
 
 
-def _whole(rounding: str) -> Callable[[Any], Collection]:
-    def apply(value: Any) -> Collection:
-        found = exact(value)
-        return [integer(int(found.to_integral_value(rounding=rounding)))] if found.adjusted() < 40 else []
+def _amount_of(value: Quantity, amount: Decimal) -> Node:
+    """The quantity with another amount."""
+    return Node(Quantity(amount, value.unit, value.calendar, value.coded), "System.Quantity")
 
-    return apply
+
+def _whole(name: str, rounding: str) -> Function:
+    """To a whole number: an Integer, or a Quantity with the same unit."""
+
+    def apply(scope: Scope, items: Collection) -> Collection:
+        value = _argument(items, name)
+        if value is None:
+            return []
+        found = exact(value.value if isinstance(value, Quantity) else value)
+        if found.adjusted() >= 40:
+            return []
+        whole = found.to_integral_value(rounding=rounding)
+        return [_amount_of(value, whole) if isinstance(value, Quantity) else integer(int(whole))]
+
+    return Function(apply)
 
 
 def _exp(value: Any) -> Collection:
@@ -70,7 +83,9 @@ def _ln(value: Any) -> Collection:
 
 def _log(value: Any, base: Any) -> Collection:
     found, root = exact(value), exact(base)
-    if found <= 0 or root <= 0 or root == 1:
+    if root <= 0:
+        raise FhirPathError("log() needs a base above 0")
+    if found <= 0 or root == 1:
         return []
     out = MATH.divide(MATH.ln(found), MATH.ln(root))
     # 16.log(2) is 4, not 4.000…01: the last digits of a quotient of logarithms are noise.
@@ -86,11 +101,16 @@ def _power(value: Any, exponent: Any) -> Collection:
     return number(MATH.power(base, power) if base or power else Decimal(1), like)
 
 
-def _round(value: Any, places: Any = 0) -> Collection:
+def _round(scope: Scope, items: Collection, precision: Collection | None = None) -> Collection:
+    value = _argument(items, "round")
+    places = 0 if precision is None else _argument(precision, "round")
+    if value is None or places is None:
+        return []
     if not isinstance(places, int) or places < 0:
         raise FhirPathError("round() needs a precision of 0 or more")
-    found = exact(value)
-    return [decimal(quantity.round_half_up(found, places) if places < 40 else found)]
+    found = exact(value.value if isinstance(value, Quantity) else value)
+    rounded = quantity.round_half_up(found, places) if places < 40 else found
+    return [_amount_of(value, rounded) if isinstance(value, Quantity) else decimal(rounded)]
 
 
 def _sqrt(value: Any) -> Collection:
@@ -98,19 +118,19 @@ def _sqrt(value: Any) -> Collection:
     return [decimal(MATH.sqrt(found))] if found >= 0 else []
 
 
-def _row(name: str, apply: Callable[..., Collection], least: int = 0, most: int = 0) -> Function:
-    return Function(_on_number(name, apply), "values" if most else "nothing", least, most)
+def _row(name: str, apply: Callable[..., Collection], args: int = 0) -> Function:
+    return Function(_on_number(name, apply), "values" if args else "nothing", args, args)
 
 
 FUNCTIONS = {
     "abs": Function(_abs),
-    "ceiling": _row("ceiling", _whole(ROUND_CEILING)),
-    "floor": _row("floor", _whole(ROUND_FLOOR)),
-    "truncate": _row("truncate", _whole(ROUND_DOWN)),
+    "ceiling": _whole("ceiling", ROUND_CEILING),
+    "floor": _whole("floor", ROUND_FLOOR),
+    "truncate": _whole("truncate", ROUND_DOWN),
     "exp": _row("exp", _exp),
     "ln": _row("ln", _ln),
-    "log": _row("log", _log, 1, 1),
-    "power": _row("power", _power, 1, 1),
-    "round": _row("round", _round, 0, 1),
+    "log": _row("log", _log, 1),
+    "power": _row("power", _power, 1),
+    "round": Function(_round, "values", 0, 1),
     "sqrt": _row("sqrt", _sqrt),
 }
