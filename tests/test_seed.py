@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from profiles.validate import check
 from seed import AS_OF, generate, mix
 
 PATIENTS = 25
@@ -69,6 +70,16 @@ def test_ids_are_unique_and_named_as_the_readme_names_them(resources: list[dict[
     counts = Counter(key(row) for row in resources)
     assert max(counts.values()) == 1
     assert "Patient/p00001" in counts
+
+
+def test_every_resource_is_valid_r4(resources: list[dict[str, Any]]) -> None:
+    """The definitions of 4.0.1 accept what the R4B models built."""
+    assert {key(row): issues for row in resources if (issues := check(row))} == {}
+
+
+def test_what_is_stamped_is_valid_too() -> None:
+    """So do they accept the benchmark's resources."""
+    assert [issues for row in mix(4000) if (issues := check(row))] == []
 
 
 def test_references_lead_to_what_was_written_before(groups: list[list[dict[str, Any]]]) -> None:
