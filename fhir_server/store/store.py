@@ -74,6 +74,22 @@ class Store:
         with told():
             await self.driver.command({"ping": 1})
 
+    async def sizes(self) -> dict[str, float]:
+        """How many resources and superseded versions there are, and their bytes on disk per resource."""
+        stats = {}
+        with told():
+            await self.driver.client.admin.command({"fsync": 1})
+            for name in ("resources", "history"):
+                stats[name] = await self.driver.command({"collStats": name})
+        resources = stats["resources"]
+        count = max(resources["count"], 1)
+        return {
+            "resources": resources["count"],
+            "versions": stats["history"]["count"],
+            "data": resources["storageSize"] / count,
+            "indexes": resources["totalIndexSize"] / count,
+        }
+
     # Reading
 
     async def get(self, type: str, id: str) -> Stored | None:

@@ -1,0 +1,204 @@
+"""`python -m bench [--quick]`: one server on an empty embedded database, one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.data import REQUESTS
+from bench.processes import Client, Server, cpu_seconds, fhir_server, memory, mongo_url, mongod_pid, plain_server
+from fhir_server.store import open_store
+
+SYNTHEA = Path(os.environ.get("FHIR_SHARED", "../shared")) / "data" / "synthea"
+SIZES = (1_000, 10_000, 100_000)
+CONNECTIONS = (16, 64)
+READS = [name for name in REQUESTS if name.startswith(("read", "vread", "search", "history"))]
+WRITES = ["update", "create", "transaction of 100"]
+# What one request carries, where that is not one resource.
+CONTENT = {"transaction of 100": 100}
+
+HEAD = f"{'operation':<23}{'stored':>8}{'conn':>6}{'req/s':>9}{'res/s':>9}{'p50 ms':>8}{'p99 ms':>8}"
+HEAD += f"{'server µs':>11}{'mongod µs':>11}"
+
+
+class Row(NamedTuple):
+    operation: str
+    stored: int
+    connections: int
+    rate: float
+    p50: float
+    p99: float
+    server: float
+    mongod: float
+    errors: dict[str, int]
+
+    def __str__(self) -> str:
+        content = CONTENT.get(self.operation, 1)
+        stored = f"{self.stored:,}" if self.stored else ""
+        return (
+            f"{self.operation:<23}{stored:>8}{self.connections:>6}{self.rate:>9,.0f}{self.rate * content:>9,.0f}"
+            f"{self.p50 * 1000:>8.1f}{self.p99 * 1000:>8.1f}{self.server * 1e6:>11,.0f}{self.mongod * 1e6:>11,.0f}"
+        )
+
+
+def measure(client: Client, server: Server, operation: str, connections: int, stored: int, **job: Any) -> Row:
+    """One line of the table; errors of the answers are part of it."""
+    database = job.pop("mongod", None)
+    before = cpu_seconds(server.pid), cpu_seconds(database) if database else 0
+    found = client.run(operation=operation, port=server.port, connections=connections, **job)
+    spent = cpu_seconds(server.pid) - before[0], (cpu_seconds(database) if database else 0) - before[1]
+    requests = max(found["requests"], 1)
+    rate = found["requests"] / found["seconds"]
+    row = Row(
+        operation,
+        stored,
+        connections,
+        rate,
+        found["p50"],
+        found["p99"],
+        spent[0] / requests,
+        spent[1] / requests,
+        found["errors"],
+    )
+    print(row, flush=True)
+    for text, count in row.errors.items():
+        print(f"    {count} × {text}", flush=True)
+    return row
+
+
+def fill(client: Client, server: Server, now: int, wanted: int) -> None:
+    """Store resources until there are so many, by transactions of 100."""
+    bundles = (wanted - now) // 100
+    if bundles > 0:
+        started = time.perf_counter()
+        client.run(operation="transaction of 100", port=server.port, connections=4, requests=bundles)
+        rate = bundles * 100 / (time.perf_counter() - started)
+        print(f"{'fill, 4 connections':<23}{wanted:>8,}{4:>6}{rate / 100:>9,.0f}{rate:>9,.0f}", flush=True)
+
+
+async def sizes(data: Path) -> dict[str, float]:
+    """Resources, and bytes per resource on disk."""
+    store = await open_store(mongo_url(data))
+    found = await store.sizes()
+    await store.close()
+    return found
+
+
+@contextmanager
+def ready(data: Path) -> Iterator[Server]:
+    server = fhir_server(data)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def ceiling(client: Client, seconds: float) -> dict[int, float]:
+    """Plain answers per second, by connections."""
+    server = plain_server()
+    try:
+        rows = [measure(client, server, "plain answer", n, 0, seconds=seconds) for n in CONNECTIONS]
+    finally:
+        server.stop()
+    return {row.connections: row.rate for row in rows}
+
+
+def interactions(client: Client, data: Path, wanted: tuple[int, ...], seconds: float) -> list[Row]:
+    """Every operation at every size; writes last, as they change the size."""
+    rows = []
+    with ready(data) as server:
+        print(f"server answers {server.start_seconds:.1f} s after its start, {memory(server.pid) / 1e6:,.0f} MB")
+        for size in wanted:
+            fill(client, server, int(asyncio.run(sizes(data))["resources"]), size)
+            for operation in [*READS, *WRITES]:
+                rows += [
+                    measure(client, server, operation, n, size, seconds=seconds, mongod=mongod_pid(data))
+                    for n in CONNECTIONS
+                ]
+            report_sizes(asyncio.run(sizes(data)), memory(server.pid), memory(mongod_pid(data)))
+    return rows
+
+
+def report_sizes(found: dict[str, float], worker: int, database: int) -> None:
+    print(
+        f"    {found['resources']:,.0f} resources, {found['versions']:,.0f} superseded versions; bytes per resource: "
+        f"{found['data']:,.0f} data, {found['indexes']:,.0f} indexes; memory: {worker / 1e6:,.0f} MB worker, "
+        f"{database / 1e6:,.0f} MB mongod"
+    )
+
+
+def load(data: Path) -> float | None:
+    """Resources per second of `fhir-server load` for the Synthea set."""
+    if not SYNTHEA.is_dir():
+        print(f"load of the Synthea set: skipped, there is no {SYNTHEA} (FHIR_SHARED names the folder above it)")
+        return None
+    with ready(data) as server:
+        started = time.perf_counter()
+        base = f"http://127.0.0.1:{server.port}/fhir"
+        command = [sys.executable, "-m", "fhir_server.cli", "load", "--base-url", base, str(SYNTHEA)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        found = asyncio.run(sizes(data))
+        rate = found["resources"] / seconds
+        print(f"load of the Synthea set: {found['resources']:,.0f} resources in {seconds:.1f} s, {rate:,.0f}/s")
+        if done.returncode:
+            print(f"    the loader ended with code {done.returncode}: {done.stderr[-300:]}")
+        report_sizes(found, memory(server.pid), memory(mongod_pid(data)))
+    return rate
+
+
+def aims(plain: dict[int, float], rows: list[Row], loaded: float | None) -> None:
+    """What was aimed for and what was reached, with 64 connections."""
+    rate = {(row.operation, row.stored): row.rate for row in rows if row.connections == 64}
+    first, last = min(row.stored for row in rows), max(row.stored for row in rows)
+    print("\naim (64 connections)                      wanted    reached")
+
+    def line(what: str, wanted: str, reached: str, met: bool) -> None:
+        print(f"{what:<40}{wanted:>8}{reached:>11}{'' if met else '   missed'}")
+
+    share = rate["read", first] / plain[64]
+    line("reads, of the plain answers", "45 %", f"{share:.0%}", share >= 0.45)
+    for what, wanted in (("create", 3_000), ("search identifier", 3_000)):
+        line(f"{what}/s", f"{wanted:,}", f"{rate[what, first]:,.0f}", rate[what, first] >= wanted)
+    if loaded is not None:
+        line("load, resources/s", "2,000", f"{loaded:,.0f}", loaded >= 2_000)
+    for what in ("read", "search identifier") if last > first else ():
+        cost = rate[what, first] / rate[what, last] - 1
+        line(f"{what}, cost of {last // first} × as many", "20 %", f"{cost:.0%}", cost <= 0.2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only 1,000 resources, one second a line")
+    parser.add_argument("--seconds", type=float, help="seconds a line (3, with --quick 1)")
+    parser.add_argument("--no-load", action="store_true", help="leave the Synthea set out")
+    options = parser.parse_args()
+    seconds = options.seconds or (1 if options.quick else 3)
+    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as folder, load_generator() as client:
+        print(HEAD, flush=True)
+        plain = ceiling(client, seconds)
+        rows = interactions(client, Path(folder) / "a", SIZES[:1] if options.quick else SIZES, seconds)
+        loaded = None if options.no_load else load(Path(folder) / "b")
+    aims(plain, rows, loaded)
+
+
+@contextmanager
+def load_generator() -> Iterator[Client]:
+    client = Client()
+    try:
+        yield client
+    finally:
+        client.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The processes under test: started, measured from outside through /proc, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Server:
+    """A server process that answers HTTP on a port of its own."""
+
+    def __init__(self, *command: str, port: int, path: str) -> None:
+        self.port = port
+        started = time.perf_counter()
+        self._process = subprocess.Popen([sys.executable, *command])
+        self.pid = self._process.pid
+        try:
+            _wait(f"http://127.0.0.1:{port}{path}", self._process)
+        except BaseException:
+            self.stop()
+            raise
+        self.start_seconds = time.perf_counter() - started
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+
+def plain_server() -> Server:
+    """The HTTP server with an application that does nothing."""
+    port = free_port()
+    return Server("-m", "bench.plain", str(port), port=port, path="/")
+
+
+def fhir_server(data: Path) -> Server:
+    """The server with one worker on an embedded database."""
+    port = free_port()
+    options = ("--port", str(port), "--data", str(data), "--workers", "1", "--auth", "none")
+    return Server("-m", "fhir_server.cli", "serve", *options, port=port, path="/fhir/metadata")
+
+
+def mongod_pid(data: Path) -> int:
+    return int((data / "db" / "mongod.lock").read_text())
+
+
+def mongo_url(data: Path) -> str:
+    """Where the embedded database answers, as its owner wrote it down."""
+    url: str = json.loads((data / "server.lock").read_text())["url"]
+    return url
+
+
+class Client:
+    """The load generator's process."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, **job: Any) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the load generator ended")
+        return json.loads(answer)  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with code {process.returncode}")
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except (URLError, ConnectionError):
+            time.sleep(0.05)
+    raise RuntimeError("the server does not answer")
