@@ -1,7 +1,7 @@
 """Where a search parameter looks: its expression as routes through the JSON of a resource.
 
-1,514 of R4's 1,769 expression alternatives are bare paths and nearly all others are a path with one filter or cast; these
-become routes, walked in one pass over the resource. What remains is left to FHIRPath.
+1,514 of R4's 1,769 expression alternatives are bare paths, and nearly all others are a path with one filter or cast;
+these become routes, walked in one pass over the resource. What remains is left to FHIRPath.
 """
 
 from __future__ import annotations

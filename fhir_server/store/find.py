@@ -1,0 +1,241 @@
+"""A parsed search on MongoDB: one page of matches at one state of the database, and what is sent along with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bson import Timestamp
+
+from fhir_server.store.find_includes import included
+from fhir_server.store.find_links import Links
+from fhir_server.store.reads import snapshot_of, snapshot_text
+from fhir_server.store.records import Document, Stored, stored_of
+from profiles import model
+from profiles.json import parse as parse_json
+from profiles.outcome import FhirError, Issue
+from search.clauses import ALWAYS, Clause, Kinds, every, some
+from search.filters import compile, is_seen, widened
+from search.matches import matches
+from search.page import Position, beyond, order, stages
+from search.params import Registry
+from search.query import Query, Sort
+
+DEFAULT_COUNT = 20
+# An exact total costs a look at every match; without being asked, only so many are counted.
+COUNTED = 1_000
+# Seconds a search may take before it is given up as too costly.
+LIMIT = 5.0
+BATCH = 200
+
+Access = Callable[[str], Clause]
+Terms = Callable[..., Any]
+
+
+class Source(Protocol):
+    """What a search reads from: a Store, or a Transaction, which sees its own writes."""
+
+    async def find_documents(self, filter: Mapping[str, Any], **options: Any) -> list[Document]: ...
+
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> list[Document]: ...
+
+    async def count(self, filter: Mapping[str, Any], **options: Any) -> int: ...
+
+
+@dataclass(slots=True)
+class Found:
+    """One page. `next`, `prev` and `first` are payloads for page links, None where there is no such page."""
+
+    matches: list[Stored]
+    included: list[Stored] = field(default_factory=list)
+    total: int | None = None
+    next: dict[str, Any] | None = None
+    prev: dict[str, Any] | None = None
+    first: dict[str, Any] | None = None
+    warnings: list[Issue] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Search:
+    """One search under way."""
+
+    source: Any
+    reads: Any
+    query: Query
+    registry: Registry
+    access: Access | None
+    terms: Terms | None
+    deadline: float
+    clause: Clause = ALWAYS
+    links: Links | None = None
+    warnings: list[Issue] = field(default_factory=list)
+
+    def remaining(self) -> int:
+        """Milliseconds left; FhirError when there are none."""
+        left = int((self.deadline - time.monotonic()) * 1000)
+        if left <= 0:
+            raise too_costly()
+        return left
+
+
+def too_costly() -> FhirError:
+    text = "The search takes too long; add a more selective parameter, such as patient, identifier or a date range."
+    return FhirError("too-costly", text)
+
+
+async def find(
+    store: Any,
+    query: Query,
+    *,
+    registry: Registry,
+    cursor: Mapping[str, Any] | None = None,
+    clauses: Sequence[Clause] = (),
+    access: Access | None = None,
+    terms: Terms | None = None,
+    limit: float = LIMIT,
+) -> Found:
+    """One page of the query.
+
+    `store` is a Store or a Transaction. `cursor` is a payload of an earlier page; `clauses` narrow the matches,
+    `access` (type -> clause) narrows every type the search touches: matches, chains, `_has` and includes alike.
+    `terms` answers `:in`, `:below` and `:above`. Raises FhirError: `too-costly` after `limit` seconds, `expired` when
+    the state a page link refers to is gone.
+    """
+    position = Position.of(cursor) if cursor and cursor.get("i") else None
+    snapshot = cursor.get("t") if cursor else None
+    reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
+    search = Search(store, reads, query, registry, access, terms, time.monotonic() + limit)
+    search.links = Links(search)
+    search.clause = await search.links.resolved(every((seen_by(query.clauses, query.types, access), *clauses)))
+    if query.count == 0 or query.summary == "count":
+        return Found([], total=await total_of(search), warnings=search.warnings)
+    return await _page(search, position)
+
+
+def reads_of(store: Any, at: Timestamp | None) -> Any:
+    """Reads at one snapshot; a transaction is one already."""
+    return store.snapshot(at) if hasattr(store, "snapshot") else store
+
+
+def seen_by(clause: Clause, types: Sequence[str], access: Access | None) -> Clause:
+    """The clause with what the caller may see of each type."""
+    if access is None:
+        return clause
+    kinds: dict[Clause, list[str]] = {}
+    for name in types or sorted(model.RESOURCE_TYPES):
+        kinds.setdefault(access(name), []).append(name)
+    return every((clause, some(every((Kinds(tuple(names)), allowed)) for allowed, names in kinds.items())))
+
+
+async def _page(search: Search, position: Position | None) -> Found:
+    query = search.query
+    count = DEFAULT_COUNT if query.count is None else query.count
+    rows = await _rows(search, position, count + 1)
+    backward = position is not None and position.backward
+    more = len(rows) > count
+    rows = rows[:count]
+    if backward:
+        rows.reverse()
+    found = [stored_of(row) for row in rows]
+    total = await _total(search, position, len(rows), more)
+    snapshot = snapshot_text(search.reads.at) if getattr(search.reads, "at", None) else ""
+    page = Found(await _filled(search, found), total=total, warnings=search.warnings)
+    if rows and (more if not backward else True):
+        page.next = _beside(query.sort, rows[-1], False, snapshot, total)
+    if rows and position is not None and (more if backward else True):
+        page.prev = _beside(query.sort, rows[0], True, snapshot, total)
+    page.first = {"t": snapshot}
+    page.included = await included(search, rows)
+    return page
+
+
+async def _filled(search: Search, found: list[Stored]) -> list[Stored]:
+    """Bodies that are too large for a document are read from where they are."""
+    return [await search.source.fill(s) if s.blob is not None else s for s in found]
+
+
+def _beside(sort: Sequence[Sort], row: Document, backward: bool, snapshot: str, total: int | None) -> dict[str, Any]:
+    values = tuple(row[f"k{n}"] for n in range(len(sort)))
+    return Position(values, row["_id"], backward, snapshot, total).payload()
+
+
+async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
+    """The next documents that match, in order, reversed for a page before the position."""
+    if is_seen(search.clause):
+        return await read_rows(search, compile(search.clause), position, limit)
+    found: list[Document] = []
+    while len(found) < limit:
+        rows = await read_rows(search, compile(widened(search.clause)), position, BATCH)
+        found += await checked(search, rows)
+        if len(rows) < BATCH:
+            break
+        backward = position is not None and position.backward
+        values = tuple(rows[-1][f"k{n}"] for n in range(len(search.query.sort)))
+        position = Position(values, rows[-1]["_id"], backward)
+    return found[:limit]
+
+
+async def checked(search: Search, rows: list[Document]) -> list[Document]:
+    """Those of the candidates for which the whole clause holds."""
+    assert search.links is not None
+    linked = await search.links.for_rows(search.clause, rows)
+    search.remaining()
+    return [row for row in rows if matches(search.clause, row["s"], await resource_of(search, row), linked)]
+
+
+async def resource_of(search: Search, row: Document) -> dict[str, Any]:
+    """The resource of a document, parsed: only for what no entry can answer."""
+    stored = (await _filled(search, [stored_of(row)]))[0]
+    resource = parse_json(stored.body or b"{}")
+    assert isinstance(resource, dict)
+    return resource
+
+
+async def read_rows(search: Search, filter: Mapping[str, Any], position: Position | None, limit: int) -> list[Document]:
+    sort = search.query.sort
+    backward = position is not None and position.backward
+    if sort:
+        pipeline = stages(dict(filter), sort, position, limit)
+        rows: list[Document] = await search.reads.aggregate(pipeline, max_time_ms=search.remaining())
+        return rows
+    if position is not None:
+        filter = {"$and": [filter, beyond((), position)]}
+    found: list[Document] = await search.reads.find_documents(
+        filter, sort=order((), backward), limit=limit, max_time_ms=search.remaining()
+    )
+    return found
+
+
+async def _total(search: Search, position: Position | None, size: int, more: bool) -> int | None:
+    """What is known for nothing, what was asked for, or a small exact number."""
+    if position is not None:
+        return position.total
+    if search.query.total == "none":
+        return None
+    if not more:
+        return size
+    if search.query.total in ("accurate", "estimate"):
+        return await total_of(search)
+    if not is_seen(search.clause):
+        return None
+    counted = await search.reads.count(compile(search.clause), limit=COUNTED + 1, max_time_ms=search.remaining())
+    return counted if counted <= COUNTED else None
+
+
+async def total_of(search: Search) -> int:
+    """How many resources match."""
+    if is_seen(search.clause):
+        counted: int = await search.reads.count(compile(search.clause), max_time_ms=search.remaining())
+        return counted
+    total, after = 0, ""
+    while True:
+        filter = {"$and": [compile(widened(search.clause)), {"_id": {"$gt": after}}]}
+        rows = await search.reads.find_documents(
+            filter, sort={"_id": 1}, limit=BATCH * 5, max_time_ms=search.remaining()
+        )
+        total += len(await checked(search, rows))
+        if len(rows) < BATCH * 5:
+            return total
+        after = rows[-1]["_id"]

@@ -1,0 +1,117 @@
+"""The order of results and the place in it, for paging by keyset: page N costs what page 1 costs.
+
+A resource without the value comes last, ascending or descending; ties are in the order of the ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.filters import KEY, Filter
+from search.params import Parameter
+from search.query import Sort
+
+Stage = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place between two results: the sort values of the result beside it, and its name.
+
+    `backward` asks for the page before it. `snapshot` is the state of the database the pages are taken from,
+    `total` what the first page said.
+    """
+
+    values: tuple[Any, ...]
+    name: str
+    backward: bool = False
+    snapshot: str = ""
+    total: int | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """As JSON, for a sealed page link."""
+        return {
+            "k": list(self.values),
+            "i": self.name,
+            "b": self.backward,
+            "t": self.snapshot,
+            "n": self.total,
+        }
+
+    @staticmethod
+    def of(payload: Mapping[str, Any]) -> Position:
+        return Position(tuple(payload["k"]), payload["i"], payload["b"], payload["t"], payload["n"])
+
+
+def keys(sort: Sequence[Sort]) -> dict[str, Any]:
+    """The `$set` of the sort values k0, k1 ...; null where a resource has none."""
+    return {f"k{n}": _value(s) for n, s in enumerate(sort)}
+
+
+def _value(sort: Sort) -> Any:
+    if sort.parameter is None:
+        return {"_id": "$_id", "_lastUpdated": {"$toLong": "$at"}}.get(sort.code)
+    found = _texts(sort.parameter)
+    return {"$ifNull": [{"$max" if sort.descending else "$min": found}, None]}
+
+
+def _texts(parameter: Parameter) -> Any:
+    """The entries of a parameter without their key; of a Period its beginning, of a quantity the form in base units."""
+    kind = parameter.type
+    if kind == "date":
+        starts = [_slice(parameter, "(", ")", KEY + 1, 9)] if parameter.value_types & {"Period", "Timing"} else []
+        return {"$concatArrays": [*starts, _slice(parameter, "-", "~", KEY, 9)]}
+    if kind == "quantity":
+        return _slice(parameter, "#", "v", KEY, -1)
+    return _slice(parameter, "\x01", "\U0010ffff", KEY, -1)
+
+
+def _slice(parameter: Parameter, low: str, high: str, start: int, length: int) -> Any:
+    ranges = [{"$and": [{"$gte": ["$$e", k + low]}, {"$lt": ["$$e", k + high]}]} for k in parameter.keys]
+    chosen = {"$filter": {"input": {"$ifNull": ["$s", []]}, "as": "e", "cond": {"$or": ranges}}}
+    return {"$map": {"input": chosen, "as": "e", "in": {"$substrBytes": ["$$e", start, length]}}}
+
+
+def order(sort: Sequence[Sort], backward: bool = False) -> dict[str, int]:
+    """The `$sort`: missing values last, then the values, then the name."""
+    way = -1 if backward else 1
+    found: dict[str, int] = {}
+    for n, key in enumerate(sort):
+        found[f"m{n}"] = way
+        found[f"k{n}"] = -way if key.descending else way
+    found["_id"] = way
+    return found
+
+
+def flags(sort: Sequence[Sort]) -> dict[str, Any]:
+    """Whether each value is missing, so that those come last in either direction."""
+    return {f"m{n}": {"$eq": [f"$k{n}", None]} for n in range(len(sort))}
+
+
+def beyond(sort: Sequence[Sort], position: Position) -> Filter:
+    """The results after (or before) a position in the order."""
+    fields = order(sort, position.backward)
+    values = _fields(position)
+    rows = []
+    names = list(fields)
+    for n, name in enumerate(names):
+        compare = "$gt" if fields[name] > 0 else "$lt"
+        rows.append({**{before: values[before] for before in names[:n]}, name: {compare: values[name]}})
+    return rows[0] if len(rows) == 1 else {"$or": rows}
+
+
+def _fields(position: Position) -> dict[str, Any]:
+    found: dict[str, Any] = {"_id": position.name}
+    for n, value in enumerate(position.values):
+        found |= {f"k{n}": value, f"m{n}": value is None}
+    return found
+
+
+def stages(filter: Filter, sort: Sequence[Sort], position: Position | None, limit: int) -> list[Stage]:
+    """The pipeline of a sorted page: only the best `limit` are kept while sorting."""
+    found: list[Stage] = [{"$match": filter}, {"$set": keys(sort)}, {"$set": flags(sort)}]
+    if position is not None:
+        found.append({"$match": beyond(sort, position)})
+    return [*found, {"$sort": order(sort, position.backward if position else False)}, {"$limit": limit}]
