@@ -128,14 +128,13 @@ def _age(cache_control: str) -> timedelta:
 
 
 def _import(jwk: Record) -> RSAKey | ECKey:
-    """The public key of a JWK; a private or weak one is refused."""
+    """The public key of a JWK; a weak one is refused."""
+    if jwk["kty"] == "RSA" and len(str(jwk.get("n", ""))) < MIN_BITS // 6:
+        raise refused("The key of the client is too short.")
     try:
-        key = RSAKey.import_key(jwk) if jwk["kty"] == "RSA" else ECKey.import_key(jwk)
+        return RSAKey.import_key(jwk) if jwk["kty"] == "RSA" else ECKey.import_key(jwk)
     except (JoseError, ValueError, KeyError, TypeError) as error:
         raise refused("The key of the client cannot be used.") from error
-    if isinstance(key, RSAKey) and key.raw_value.key_size < MIN_BITS:
-        raise refused("The key of the client is too short.")
-    return key
 
 
 def _signature(assertion: str, key: RSAKey | ECKey, algorithm: str) -> None:

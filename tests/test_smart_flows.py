@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
-from tests.smart_world import AUTH, CALLBACK, ISSUER, REQUEST, VERIFIER, Browser, World, apps, make_world, people, sent
 
 from fhir_server.store import Store
+from tests.smart_world import AUTH, CALLBACK, ISSUER, REQUEST, VERIFIER, Browser, World, apps, make_world, people, sent
 
 pytestmark = pytest.mark.anyio
 
