@@ -54,8 +54,10 @@ def _metadata(realm: Realm, request: Any) -> Record:
     lists = [request.get("redirect_uris") or [], grants]
     if kind is None or asked is None or allowed is None or not all(isinstance(each, list) for each in lists):
         raise invalid("invalid_client_metadata", "The registration has a value that is not supported.")
-    if "client_credentials" in grants:
-        raise invalid("invalid_client_metadata", "A backend service is registered by the operator.")
+    if any(grant not in ("authorization_code", "refresh_token") for grant in grants):
+        raise invalid(
+            "invalid_client_metadata", "A client that registers itself may have codes and refresh tokens only."
+        )
     return {
         "kind": kind,
         "name": str(request.get("client_name") or "An app without a name")[:200],
