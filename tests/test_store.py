@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.store import New, Store, Stored, instant, open_store, snapshot_of, snapshot_text
+from fhir_server.store import New, Search, Store, Stored, instant, open_store, snapshot_of, snapshot_text
 from fhir_server.store.bodies import INLINE_LIMIT
 from fhir_server.store.transaction import Transaction
 from profiles.outcome import FhirError
@@ -300,3 +300,26 @@ async def test_close_answers_what_is_queued(mongo_url: str, database: str) -> No
     await asyncio.sleep(0)
     await store.close()
     assert all(isinstance(answer, Stored) for answer in await asyncio.gather(*writes))
+
+
+async def test_searches_that_arrive_together_get_their_own_answers(store: Store) -> None:
+    """Each has its documents in its order and up to its limit, all at one instant."""
+    await asyncio.gather(*(store.create(version_of(id=str(n), entries=("all", f"n|{n % 3}"))) for n in range(9)))
+    await asyncio.gather(*(store.get("Patient", "0") for _ in range(3)))
+    searches = [Search({"s": f"n|{n}"}, {"_id": 1 if n else -1}, 2, {"v": 1} if n == 2 else None) for n in range(4)]
+    lone = await store.find_together(searches[0])
+    answers = await asyncio.gather(*(store.find_together(search) for search in searches * 3))
+    assert [[row["_id"][-1] for row in rows] for rows, _ in answers] == [["6", "3"], ["1", "4"], ["2", "5"], []] * 3
+    assert answers[0][0] == lone[0]
+    assert answers[2][0][0] == {"_id": "Patient/2", "v": 1}
+    later = store.snapshot(answers[5][1])
+    assert await later.count({"s": "all"}) == 9
+
+
+async def test_a_faulty_search_fails_alone(store: Store) -> None:
+    """What one search does wrong is not told to those that travel with it."""
+    await store.create(version_of())
+    bad = Search({"s": {"$nonsense": 1}}, {"_id": 1}, 5)
+    good = Search({"s": "Patient|1"}, {"_id": 1}, 5)
+    answers = await asyncio.gather(*map(store.find_together, (good, bad, good, good)), return_exceptions=True)
+    assert [len(answer[0]) if isinstance(answer, tuple) else answer.status for answer in answers] == [1, 500, 1, 1]

@@ -7,6 +7,7 @@ from fhir_server.store.mongod import Embedded
 from fhir_server.store.reads import Reads, snapshot_of, snapshot_text
 from fhir_server.store.records import New, Stored, instant, stored_of
 from fhir_server.store.store import Store
+from fhir_server.store.together import Search
 from fhir_server.store.transaction import Transaction
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "New",
     "Page",
     "Reads",
+    "Search",
     "Store",
     "Stored",
     "Transaction",

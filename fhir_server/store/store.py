@@ -33,6 +33,7 @@ from fhir_server.store.records import (
     superseded_document,
     version_key,
 )
+from fhir_server.store.together import Answer, Search, Together
 from fhir_server.store.transaction import Transaction
 from profiles.outcome import FhirError
 
@@ -57,6 +58,7 @@ class Store:
         self.read_only = False
         self._majority = Reads(driver, "majority")
         self._blobs = Blobs(driver)
+        self._together = Together(driver)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._current = Batches(self._read_current, size=512, lanes=2)
         self._superseded = Batches(self._read_superseded, size=512, lanes=2)
@@ -67,6 +69,7 @@ class Store:
         """Answer what is queued, then let go of the connections."""
         for batches in (self._current, self._superseded, self._creates, self._replaces):
             await batches.close()
+        await self._together.close()
         await self.driver.client.close()
 
     async def ping(self) -> None:
@@ -134,6 +137,10 @@ class Store:
     def snapshot(self, at: Timestamp | None = None) -> Reads:
         """Raw reads that all see one state: the one at `at`, or the one the first read finds."""
         return Reads(self.driver, "snapshot", at=at)
+
+    async def find_together(self, search: Search) -> Answer:
+        """Documents and instant of a search whose work is bounded, sent with those that arrive at the same time."""
+        return await self._together.find(search)
 
     # Writing
 
