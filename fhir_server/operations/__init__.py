@@ -1,0 +1,71 @@
+"""Operations: one file each, one row in the table; the OperationDefinition drives parameters, routes and capabilities.
+
+http://hl7.org/fhir/R4/operations.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fhir_server.context import Context, Request
+from fhir_server.operations import meta, validate
+from fhir_server.operations.call import Call, Operation, Row, operation_of
+from fhir_server.operations.parameters import given
+from fhir_server.respond import Response
+from fhir_server.writing import body_of
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+
+ROWS: tuple[Row, ...] = (
+    Row("Resource-validate", validate.run),
+    Row("Resource-meta", meta.show),
+    Row("Resource-meta-add", meta.add),
+    Row("Resource-meta-delete", meta.remove),
+)
+
+OPERATIONS: tuple[Operation, ...] = tuple(operation_of(row) for row in ROWS)
+
+
+def offered(type: str) -> list[Operation]:
+    """The operations of a type, and with an empty name those of the whole server."""
+    if not type:
+        return [row for row in OPERATIONS if row.system]
+    return [row for row in OPERATIONS if (row.type or row.instance) and row.is_for(type)]
+
+
+def find(request: Request) -> Operation:
+    """The operation that the path names, at the level where it was called; FhirError 404 or 400 otherwise."""
+    name = request.parts[-1].removeprefix("$")
+    type = request.parts[0] if request.parts[0] in RESOURCE_TYPES else ""
+    level = "system" if not type else "type" if len(request.parts) == 2 else "instance"
+    known = [row for row in OPERATIONS if row.name == name]
+    fitting = [row for row in known if getattr(row, level) and (not type or row.is_for(type))]
+    if fitting:
+        return fitting[0]
+    if known:
+        raise FhirError("not-supported", f"${name} is not offered here: {where(known)}.")
+    raise FhirError("not-supported", f"${name} is no operation of this server.", status=404)
+
+
+def where(rows: list[Operation]) -> str:
+    """Where the operations can be called."""
+    places = [place for row in rows for place in row.places()]
+    return ", ".join(places)
+
+
+async def invoke(request: Request, context: Context) -> Response:
+    """Carry out the operation with the parameters of the query or the body."""
+    operation = find(request)
+    if request.method != "POST" and operation.affects_state:
+        raise FhirError(
+            "not-supported", f"${operation.name} changes things: use POST.", status=405, headers={"Allow": "POST"}
+        )
+    sent = None
+    if request.method == "POST" and (request.body or request.resource is not None):
+        sent = await body_of(request, context)
+    parameters = given(operation, request.query, sent)
+    path = request.parts[:-1]
+    type = path[0] if path else ""
+    id = path[1] if len(path) > 1 else ""
+    version = path[3] if len(path) > 3 else ""
+    return await operation.run(Call(replace(request), parameters, type, id, version), context)

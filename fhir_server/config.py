@@ -1,0 +1,76 @@
+"""Settings: one field each, with its default and its reason; every one is an environment variable FHIR_NAME."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MEBIBYTE = 1 << 20
+
+
+class Config(BaseSettings):
+    """All settings of the server; the command line and the environment fill it, tests construct it."""
+
+    model_config = SettingsConfigDict(env_prefix="FHIR_", frozen=True, extra="ignore")
+
+    # Where it listens and what it calls itself
+    host: str = "127.0.0.1"  # the address to listen on; anything but loopback needs auth
+    port: int = Field(default=8000, ge=0, le=65535)  # the TCP port; 0 takes a free one
+    workers: int = Field(default=1, ge=1, le=64)  # server processes that share the port
+    base_url: str = ""  # what links start with, such as https://fhir.example.org/fhir; empty: http://HOST:PORT/fhir
+    auth: Literal["smart", "none"] = "none"  # who may call; `none` is refused off loopback
+
+    # Where the data is
+    mongo: str = ""  # URL of a MongoDB replica set; empty: an embedded mongod on the data folder
+    database: str = "fhir"  # the database's name
+    data: Path = Path(".data")  # folder of the embedded database and of the key file
+    key: str = ""  # 64 hexadecimal digits that seal page links; empty: made once and kept in the data folder
+    demo: bool = False  # load the demo hospital when the database is empty
+
+    # What a request may cost
+    max_body: int = 30 * MEBIBYTE  # bytes of a request body, after inflating
+    max_url: int = 16_384  # bytes of a path with its query
+    max_headers: int = 65_536  # bytes of all header lines
+    max_values: int = 1_000  # values in one query
+    max_entries: int = 5_000  # entries of a batch
+    max_transaction: int = 1_000  # entries of a transaction; the largest bundle Synthea makes here has 858
+    max_requests: int = 256  # requests at work at once; the next one is answered 503 with Retry-After
+    big_body: int = MEBIBYTE  # bytes from which a body is parsed off the event loop
+    big_bodies: int = 60 * MEBIBYTE  # bytes of big bodies at work at once; parsing takes about 8 times as much memory
+    batch_width: int = 16  # entries of a batch at work at once
+    body_seconds: float = 60  # seconds a client may take to send a body
+    header_seconds: float = 10  # seconds a client may take to send the header lines of its first request
+    idle_seconds: int = 75  # seconds an idle connection is kept
+    stop_seconds: int = 20  # seconds that requests at work get when the server stops
+    drain_seconds: float = 0.5  # seconds between "not ready" and the closed door when a SIGTERM stops the server
+
+    # What the interactions do
+    count: int = 20  # resources of a page when the client does not say
+    max_count: int = 1_000  # resources of a page at most
+    update_create: bool = True  # PUT to an id that does not exist creates it
+    conditional_delete: Literal["single", "multiple"] = "multiple"  # what a conditional delete may delete
+    max_conditional_delete: int = 100  # resources one conditional delete may delete
+    referential_integrity: bool = False  # refuse references to nothing, and deletes of what is referred to
+    cors_origins: tuple[str, ...] = ()  # origins of browser applications, such as https://app.example.org
+    gzip_min: int = 1_024  # bytes from which an answer is compressed for a client that accepts it
+
+    # What it tells the operator
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # what is logged
+    log_requests: bool = False  # one log line a request; costs about 20 microseconds each
+
+    @model_validator(mode="after")
+    def check_open(self) -> Self:
+        """An open server on a public address is an accident (DESIGN.md §7)."""
+        if self.auth == "none" and self.host not in LOOPBACK:
+            raise ValueError(f"--auth none is refused on {self.host}: use a loopback address, or --auth smart")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The base URL, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.base_url.rstrip("/") or f"http://{host}:{self.port}/fhir"

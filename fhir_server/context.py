@@ -1,0 +1,67 @@
+"""What a request is, and what it is answered with and from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from fhir_server.config import Config
+from fhir_server.headers import PLAIN, Prefer, prefer
+from fhir_server.links import Seal
+from fhir_server.store import Store, Stored, Transaction
+from search.params import Registry
+
+Resource: TypeAlias = dict[str, Any]
+Pairs: TypeAlias = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Request:
+    """One interaction asked for: by HTTP, by an entry of a Bundle or by a test.
+
+    `parts` are the segments of the path below the base, `headers` have lower-case names. An entry of a Bundle carries
+    its `resource` already parsed; in a transaction it is also `checked`, `assigned` is the id it will get, and
+    `resolved` is what its criteria match.
+    """
+
+    method: str
+    parts: tuple[str, ...] = ()
+    query: Pairs = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    resource: Resource | None = None
+    id: str = ""
+    principal: Any = None
+    checked: bool = False
+    assigned: str = ""
+    resolved: list[Stored] | None = None
+    in_bundle: bool = False
+
+    @property
+    def type(self) -> str:
+        """The resource type that the path names."""
+        return self.parts[0]
+
+    @property
+    def prefer(self) -> Prefer:
+        """The client's preferences."""
+        value = self.headers.get("prefer")
+        return prefer(value) if value else PLAIN
+
+    def first(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        return next((value for key, value in self.query if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every interaction may use; inside a transaction `store` is the transaction."""
+
+    config: Config
+    store: Store | Transaction
+    registry: Registry
+    seal: Seal
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]

@@ -1,0 +1,35 @@
+"""Ids that grow with time (RFC 9562, UUID version 7), so that an index is written at its end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+COUNTER_BITS = 12
+RANDOM_BITS = 62
+
+
+class TimeOrdered:
+    """A source of ids: 48 bits of milliseconds, a 12-bit counter within one, 62 random bits."""
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.time_ns,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._clock = clock
+        self._random = random
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        """The next id, such as `0190f5fe-7c00-7a00-8000-000000000000`; each is greater than the one before."""
+        with self._lock:
+            self._last = max((self._clock() // 1_000_000) << COUNTER_BITS, self._last + 1)
+            stamp = self._last
+        low = int.from_bytes(self._random(8)) & ((1 << RANDOM_BITS) - 1)
+        high = (stamp >> COUNTER_BITS << 16) | 0x7000 | (stamp & 0xFFF)
+        text = f"{high:016x}{(2 << RANDOM_BITS) | low:016x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,68 @@
+"""Referential integrity, when it is switched on (SECURITY.md §1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from fhir_server.context import Context, Resource
+from fhir_server.store import New, Stored, Transaction
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+from search.params import TYPE_CODES, Registry
+
+
+async def check_targets(new: New, resource: Resource, context: Context) -> None:
+    """Refuse references to what is not there, and write to the targets so that a delete beside this collides."""
+    if not context.config.referential_integrity or not isinstance(context.store, Transaction):
+        return
+    own = f"{new.type}/{new.id}"
+    wanted = {target for target in targets(resource, context.config.base) if target != own}
+    absent = await context.store.touch(wanted)
+    if absent:
+        raise FhirError("business-rule", f"The resource refers to {', '.join(absent)}, which is not known.", status=422)
+
+
+async def check_unreferenced(stored: Stored, context: Context) -> None:
+    """Refuse to delete what another resource refers to; the answer does not name it, the caller may not see it."""
+    if not context.config.referential_integrity or not isinstance(context.store, Transaction):
+        return
+    own = f"{stored.type}/{stored.id}"
+    await context.store.touch([own])
+    entries = [f"{key}{TYPE_CODES[stored.type]}{stored.id}" for key in reference_keys(context.registry)]
+    found = await context.store.find_documents(
+        {"s": {"$in": entries}, "_id": {"$ne": own}}, projection={"_id": 1}, limit=1
+    )
+    if found:
+        raise FhirError("conflict", f"{own} is still referred to by other resources.")
+
+
+@lru_cache(maxsize=4)
+def reference_keys(registry: Registry) -> tuple[str, ...]:
+    """The keys under which references are indexed, of all types."""
+    rows = [row for type in RESOURCE_TYPES for row in registry.of(type) if row.type == "reference"]
+    return tuple(sorted({key for row in rows for key in row.keys}))
+
+
+def targets(resource: Resource, base: str) -> set[str]:
+    """What the resource refers to on this server, as `Patient/123`."""
+    return {name for text in _references(resource) if (name := _local(text, base))}
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        text = value.get("reference")
+        if isinstance(text, str):
+            yield text
+        for child in value.values():
+            if isinstance(child, dict | list):
+                yield from _references(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _references(child)
+
+
+def _local(text: str, base: str) -> str | None:
+    parts = text.removeprefix(f"{base}/").partition("/_history/")[0].split("/")
+    return "/".join(parts) if len(parts) == 2 and parts[0] in RESOURCE_TYPES and parts[1] else None

@@ -1,0 +1,59 @@
+"""batch and transaction: a Bundle of requests (http://hl7.org/fhir/R4/http.html#transaction)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from fhir_server.bundle import Entry, read_entries
+from fhir_server.context import Context, Request, Resource
+from fhir_server.formats import chosen
+from fhir_server.interactions.transaction import transaction
+from fhir_server.replies import entry_request, reply
+from fhir_server.respond import Response, failure
+from fhir_server.respond import bundle as bundle_body
+from fhir_server.writing import body_of, check_type
+from profiles.outcome import FhirError
+
+Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
+
+FORBIDDEN = ("batch", "transaction")
+
+
+async def bundle(request: Request, context: Context, perform: Perform) -> Response:
+    """The answer to a posted Bundle, by its type."""
+    sent = await body_of(request, context)
+    check_type(sent, "Bundle")
+    if request.in_bundle:
+        raise FhirError("not-supported", "A Bundle inside a Bundle is not carried out.")
+    type = sent.get("type")
+    if type == "transaction":
+        return await transaction(sent, request, context, perform)
+    if type == "batch":
+        return await batch(sent, request, context, perform)
+    raise FhirError("value", f"A Bundle of type {type} cannot be carried out; use batch or transaction.", "Bundle.type")
+
+
+async def batch(sent: Resource, request: Request, context: Context, perform: Perform) -> Response:
+    """A batch-response: every entry is answered as it would be alone, whatever becomes of the others."""
+    entries = read_entries(sent, context.config.base, context.config.max_entries)
+    width = asyncio.Semaphore(context.config.batch_width)
+
+    async def run(entry: Entry | FhirError) -> bytes:
+        async with width:
+            return await _run(entry, request, context, perform)
+
+    replies = await asyncio.gather(*map(run, entries))
+    return Response(200, {}, bundle_body("batch-response", replies, context))
+
+
+async def _run(entry: Entry | FhirError, request: Request, context: Context, perform: Perform) -> bytes:
+    if isinstance(entry, FhirError):
+        return reply(failure(entry, request), context)
+    own = entry_request(entry, request)
+    try:
+        chosen(own)
+        return reply(await perform(own, context), context, own)
+    except Exception as error:
+        return reply(failure(error, own), context)

@@ -1,0 +1,151 @@
+"""capabilities: what this server can do, generated from its tables (http://hl7.org/fhir/R4/http.html#capabilities)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from fhir_server.config import Config
+from fhir_server.context import Context, Request, Resource
+from fhir_server.formats import FORMATS
+from fhir_server.interactions.patch import PATCHES
+from fhir_server.respond import Response
+from profiles.json import encode
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+from search.params import Registry
+
+RELEASE = "0.1.0"
+DATE = "2026-11-21"
+MODES = ("full", "normative", "terminology")
+
+# http://hl7.org/fhir/R4/valueset-type-restful-interaction.html, in its order
+TYPE_LEVEL = (
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+)
+SYSTEM_LEVEL = ("transaction", "batch", "search-system", "history-system")
+
+
+class Offered(Protocol):
+    """What the statement says of an operation."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+
+async def capabilities(
+    request: Request, context: Context, operations: Mapping[str, Sequence[Offered]], interactions: frozenset[str]
+) -> Response:
+    """The CapabilityStatement; `operations` are by type, those of the server under the empty name."""
+    mode = request.first("mode") or "full"
+    if mode not in MODES:
+        raise FhirError("value", f"mode={mode} is not one of {', '.join(MODES)}.", "mode", status=400)
+    if mode == "terminology":
+        raise FhirError("not-supported", "mode=terminology is not offered.", "mode", status=501)
+    names = tuple((type, tuple((row.name, row.url) for row in rows)) for type, rows in operations.items())
+    body = _body(context.config, context.registry, names, interactions)
+    return Response(200, {"Cache-Control": "no-cache"}, body)
+
+
+Names = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@lru_cache(maxsize=4)  # 700 kB of text, made in a third of a second
+def _body(config: Config, registry: Registry, names: Names, interactions: frozenset[str]) -> bytes:
+    return encode(statement(config, registry, dict(names), interactions))
+
+
+def statement(
+    config: Config, registry: Registry, operations: Mapping[str, tuple[tuple[str, str], ...]], known: frozenset[str]
+) -> Resource:
+    """The statement for these tables."""
+    rest: dict[str, Any] = {
+        "mode": "server",
+        "security": {"cors": bool(config.cors_origins)},
+        "resource": [_resource(type, config, registry, operations.get(type, ()), known) for type in _types()],
+        "interaction": [{"code": code} for code in SYSTEM_LEVEL if code in known or code == "batch"],
+        "searchParam": _parameters("Resource", registry),
+        "operation": _operations(operations.get("", ())),
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "id": "server",
+        "url": f"{config.base}/metadata",
+        "version": RELEASE,
+        "name": "FhirServer",
+        "title": "FHIR R4 server",
+        "status": "active",
+        "date": DATE,
+        "publisher": "The operator of this server",
+        "kind": "instance",
+        "software": {"name": "fhir-server", "version": RELEASE},
+        "implementation": {"description": "FHIR R4 server on MongoDB", "url": config.base},
+        "fhirVersion": "4.0.1",
+        "format": [name for row in FORMATS for name in (row.media, row.name)],
+        "patchFormat": list(PATCHES),
+        "rest": [{name: value for name, value in rest.items() if value != []}],
+    }
+
+
+def _types() -> list[str]:
+    return sorted(RESOURCE_TYPES)
+
+
+def _resource(
+    type: str, config: Config, registry: Registry, operations: Sequence[tuple[str, str]], known: frozenset[str]
+) -> dict[str, Any]:
+    includes = [f"{type}:{row.code}" for row in registry.of(type) if row.type == "reference"]
+    row: dict[str, Any] = {
+        "type": type,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{type}",
+        "interaction": [{"code": code} for code in TYPE_LEVEL if code in known],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": config.update_create,
+        "conditionalCreate": True,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": True,
+        "conditionalDelete": config.conditional_delete,
+        "referencePolicy": ["literal", "logical", "local", *(["enforced"] if config.referential_integrity else [])],
+        "searchInclude": ["*", *includes],
+        "searchRevInclude": _referring(type, registry),
+        "searchParam": _parameters(type, registry),
+        "operation": _operations(operations),
+    }
+    return {name: value for name, value in row.items() if value != []}
+
+
+def _parameters(type: str, registry: Registry) -> list[dict[str, Any]]:
+    return [{"name": row.code, "definition": row.url, "type": row.type} for row in registry.of(type)]
+
+
+def _referring(type: str, registry: Registry) -> list[str]:
+    """What `_revinclude` brings: parameters of other types that may point at this one."""
+    return _reverse(registry).get(type, [])
+
+
+@lru_cache(maxsize=4)
+def _reverse(registry: Registry) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for source in _types():
+        for row in registry.of(source):
+            if row.type == "reference":
+                for target in row.targets:
+                    found.setdefault(target, []).append(f"{source}:{row.code}")
+    return found
+
+
+def _operations(rows: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [{"name": name, "definition": url} for name, url in rows]

@@ -1,0 +1,54 @@
+"""create and conditional create (http://hl7.org/fhir/R4/http.html#create, #ccreate)."""
+
+from __future__ import annotations
+
+from fhir_server import access
+from fhir_server.atomic import atomically, turn
+from fhir_server.conditions import criteria, hold, match_key, matching, narrowing, only
+from fhir_server.context import Context, Pairs, Request, Resource
+from fhir_server.integrity import check_targets
+from fhir_server.respond import Response
+from fhir_server.store import Stored, instant
+from fhir_server.writing import incoming, record, written
+
+
+async def create(request: Request, context: Context) -> Response:
+    """201 with a new id; with If-None-Exist 200 when the criteria match one resource, which stays as it is."""
+    resource = await incoming(request, context, request.type)
+    await access.may_store(request, context, resource)
+    text = request.headers.get("if-none-exist")
+    if text is not None:
+        return await _create_unless(criteria(text), resource, request, context)
+    return await create_new(resource, request.assigned or context.new_id(), request, context, "POST")
+
+
+async def create_new(resource: Resource, id: str, request: Request, context: Context, method: str) -> Response:
+    """Store the first version under the id."""
+
+    async def work(inner: Context) -> Stored:
+        new = record(resource, id, 1, instant(inner.now()), method, inner)
+        await check_targets(new, resource, inner)
+        return await inner.store.create(new)
+
+    guarded = context.config.referential_integrity
+    stored = await (atomically(context, work) if guarded else work(context))
+    return written(stored, True, request, context)
+
+
+async def _create_unless(pairs: Pairs, resource: Resource, request: Request, context: Context) -> Response:
+    """Look first, since most repeats find their match; then look again with the match key in hand, and create."""
+    type = request.type
+    key = match_key(type, narrowing(pairs))
+    async with turn(context, "match", key):
+        found = only(await matching(type, pairs, request, context), type)
+        if found is not None:
+            return written(found, False, request, context)
+
+        async def work(inner: Context) -> Response:
+            await hold(inner, request, key)
+            again = only(await matching(type, pairs, request, inner), type)
+            if again is not None:
+                return written(again, False, request, inner)
+            return await create_new(resource, request.assigned or inner.new_id(), request, inner, "POST")
+
+        return await atomically(context, work)

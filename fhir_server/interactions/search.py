@@ -1,0 +1,95 @@
+"""search by GET and POST, on a type, a compartment or everything (http://hl7.org/fhir/R4/http.html#search)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+from fhir_server import access
+from fhir_server.context import Context, Pairs, Request
+from fhir_server.headers import media
+from fhir_server.links import PAGE
+from fhir_server.paging import count_asked, page_url, self_url
+from fhir_server.respond import Response, milliseconds, searchset
+from fhir_server.store import Stored
+from fhir_server.store.find import Found, find
+from fhir_server.subsets import Subset, subset, subset_body
+from profiles.outcome import FhirError
+from search.query import Query, parse
+
+FORM = "application/x-www-form-urlencoded"
+PRESENTATION = frozenset(("_format", "_pretty"))
+RELATIONS = ("first", "prev", "next")
+
+
+async def posted_search(request: Request, context: Context) -> Response:
+    """POST _search: the parameters of the form and those of the URL together."""
+    content_type = media(request.headers.get("content-type", FORM)).name
+    if content_type != FORM:
+        raise FhirError("not-supported", f"_search takes {FORM}, not {content_type}.", status=415)
+    try:
+        form = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=context.config.max_values)
+    except ValueError as error:
+        raise FhirError("too-costly", "The form has too many values, or is not UTF-8.") from error
+    return await search(replace(request, query=[*request.query, *form]), context)
+
+
+async def search(request: Request, context: Context) -> Response:
+    """A searchset Bundle."""
+    token = request.first(PAGE)
+    about = f"search {'/'.join(part for part in request.parts if part != '_search')}"
+    state = context.seal.open(token, about) if token else {}
+    pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
+    query = _query(request, pairs, context)
+    visible = access.clause_of(request, context)
+    found = await find(context.store, query, registry=context.registry, cursor=state.get("cursor"), access=visible)
+    links = {"self": self_url(request, list(query.used), context, token)}
+    for relation in RELATIONS:
+        cursor = getattr(found, relation)
+        if cursor is not None:
+            links[relation] = page_url(request, context, {"query": pairs, "cursor": cursor}, about)
+    return _answer(query, found, links, context)
+
+
+def _query(request: Request, pairs: Pairs, context: Context) -> Query:
+    type, compartment = target(request)
+    narrowed = [pair for pair in pairs if pair[0] not in PRESENTATION]
+    lenient = request.prefer.handling == "lenient"
+    sized = [pair for pair in narrowed if pair[0] != "_count"]
+    count = ("_count", str(count_asked(narrowed, context.config)))
+    return parse(
+        type,
+        [*sized, count],
+        context.registry,
+        lenient=lenient,
+        compartment=compartment,
+        base=context.config.base,
+        now=milliseconds(context.now()),
+    )
+
+
+def target(request: Request) -> tuple[str | None, tuple[str, str] | None]:
+    """The type that is searched, None for all, and the compartment: `Patient/1/Observation`, `Patient/1/*`."""
+    parts = [part for part in request.parts if part != "_search"]
+    if len(parts) == 3:
+        return (None if parts[2] == "*" else parts[2]), (parts[0], parts[1])
+    return (parts[0] if parts else None), None
+
+
+def _answer(query: Query, found: Found, links: dict[str, str], context: Context) -> Response:
+    asked = subset(query.summary, query.elements)
+    warnings = [*query.warnings, *found.warnings]
+    body = searchset(
+        [(stored, _body(stored, asked)) for stored in found.matches],
+        [(stored, _body(stored, asked if asked and asked.summary else None)) for stored in found.included],
+        context=context,
+        total=found.total,
+        links=links,
+        warnings=warnings,
+    )
+    return Response(200, {}, body)
+
+
+def _body(stored: Stored, asked: Subset | None) -> bytes:
+    body = stored.body or b""
+    return body if asked is None else subset_body(body, asked)

@@ -1,0 +1,197 @@
+"""transaction: all entries or none (http://hl7.org/fhir/R4/http.html#trules)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fhir_server.atomic import atomically
+from fhir_server.bundle import Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
+from fhir_server.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.context import Context, Pairs, Request, Resource
+from fhir_server.replies import entry_request, reply
+from fhir_server.respond import Response, bundle, failure
+from fhir_server.store import Stored, Transaction
+from fhir_server.writing import check_type
+from profiles.outcome import FhirError, Issue
+from profiles.validate import check
+
+Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
+
+BREATH = 32  # entries between two looks at the event loop: about 3 ms
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What the searches of one attempt found: the matches of each conditional entry, and each reference's target."""
+
+    entries: dict[int, list[Stored]] = field(default_factory=dict)
+    aliases: dict[int, Entry] = field(default_factory=dict)
+    matches: dict[str, str] = field(default_factory=dict)
+
+    def identity(self, entry: Entry) -> str:
+        """The resource an entry is about, as `Patient/123`; empty for reads."""
+        entry = self.aliases.get(entry.number, entry)
+        matches = self.entries.get(entry.number)
+        return f"{matches[0].type}/{matches[0].id}" if matches else entry.identity
+
+    def is_left_alone(self, entry: Entry) -> bool:
+        """Whether a conditional create found its match, and so changes nothing."""
+        return entry.method == "POST" and (entry.number in self.aliases or bool(self.entries.get(entry.number)))
+
+
+async def transaction(sent: Resource, request: Request, context: Context, perform: Perform) -> Response:
+    """A transaction-response in the order that was sent; FhirError that names the entry at fault, nothing stored."""
+    config = context.config
+    rows = read_entries(sent, config.base, config.max_transaction)
+    entries = [row for row in rows if isinstance(row, Entry)]
+    if len(entries) < len(rows):
+        raise FhirError.of([issue for row in rows if isinstance(row, FhirError) for issue in row.issues])
+    made = plan(entries, context.new_id, config.base)
+    await _check(entries, request)
+
+    async def work(inner: Context) -> dict[int, bytes]:
+        return await _attempt(made, request, inner, perform)
+
+    replies = await atomically(context, work)
+    for entry in filter(_is_after, made.entries):
+        replies[entry.number] = await _answer(entry, request, context, perform)
+    return Response(200, {}, bundle("transaction-response", [replies[n] for n in sorted(replies)], context))
+
+
+async def _answer(entry: Entry, request: Request, context: Context, perform: Perform) -> bytes:
+    own = entry_request(entry, request)
+    try:
+        return reply(await perform(own, context), context, own)
+    except Exception as error:
+        return reply(failure(error, own), context)
+
+
+async def _check(entries: list[Entry], request: Request) -> None:
+    """Validate every resource before anything is written, and name all faults at once."""
+    issues: list[Issue] = []
+    for number, entry in enumerate(entries):
+        if number % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        if entry.resource is not None and entry.method in ("POST", "PUT") and not entry.is_operation:
+            issues += [_placed(issue, entry) for issue in _faults(entry)]
+    if issues:
+        raise FhirError.of(issues)
+
+
+def _faults(entry: Entry) -> list[Issue]:
+    resource = entry.resource or {}
+    try:
+        check_type(resource, entry.type)
+    except FhirError as error:
+        return list(error.issues)
+    return [issue for issue in check(resource, entry.type) if issue.severity in ("error", "fatal")]
+
+
+def _placed(issue: Issue, entry: Entry) -> Issue:
+    """The issue with its place in the Bundle: `Bundle.entry[3].resource.birthDate`."""
+    own = issue.expression or ("",)
+    inner = [text.removeprefix(f"{entry.type}.").removeprefix(entry.type) for text in own]
+    places = tuple(f"{entry.place}.resource.{text}".rstrip(".") for text in inner)
+    return Issue(issue.severity, issue.code, f"{entry.place}: {issue.text}", places)
+
+
+async def _attempt(made: Plan, request: Request, context: Context, perform: Perform) -> dict[int, bytes]:
+    """One attempt inside the database's transaction; it may be made again from the start."""
+    await _once(request, context)
+    found = await _resolve(made, request, context)
+    refuse_duplicates((entry, found.identity(entry)) for entry in made.entries if not found.is_left_alone(entry))
+    names = final_names(made.entries, {entry.number: found.identity(entry) for entry in made.entries})
+    fill(made.slots, names, found.matches)
+    await _prefetch(found, made, context)
+    replies: dict[int, bytes] = {}
+    for number, entry in enumerate(made.entries):
+        if number % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        if not _is_after(entry):
+            replies[entry.number] = await _carry_out(entry, found, request, context, perform)
+    return replies
+
+
+async def _once(request: Request, context: Context) -> None:
+    """Carry a transaction with an Idempotency-Key out once: a sender that lost the answer may repeat it safely."""
+    key = request.headers.get("idempotency-key")
+    if key and isinstance(context.store, Transaction) and not await context.store.note(f"once/{key[:200]}"):
+        raise FhirError("duplicate", "The transaction with this Idempotency-Key was carried out already.")
+
+
+def _is_after(entry: Entry) -> bool:
+    """Operations and histories look at what is committed."""
+    return entry.order == 3 and (entry.is_operation or entry.parts[-1:] == ("_history",))
+
+
+async def _prefetch(found: Resolved, made: Plan, context: Context) -> None:
+    """Read what will be changed in one call."""
+    changed = [entry for entry in made.entries if entry.order < 3 and (entry.method != "POST")]
+    names = {found.identity(entry) for entry in changed} - {""}
+    if names and isinstance(context.store, Transaction):
+        await context.store.prefetch(names)
+
+
+async def _carry_out(entry: Entry, found: Resolved, request: Request, context: Context, perform: Perform) -> bytes:
+    own = entry_request(entry, request)
+    own.checked = True
+    own.resolved = found.entries.get(entry.number)
+    try:
+        return reply(await perform(own, context), context, own)
+    except FhirError as error:
+        raise placed(error, entry) from error
+
+
+def placed(error: FhirError, entry: Entry) -> FhirError:
+    """The error with the entry it is about."""
+    issues = [_placed(issue, entry) for issue in error.issues]
+    return FhirError(error.code, error.text, status=error.status, headers=error.headers, issues=issues)
+
+
+async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
+    """Run the searches that the entries and references ask for, with the match keys in hand."""
+    found = Resolved()
+    open_entries = [(entry, narrowing(entry.condition)) for entry in made.entries if entry.condition is not None]
+    keys = [match_key(entry.type, pairs) for entry, pairs in open_entries]
+    if keys:
+        await hold(context, request, *keys)
+    first: dict[str, Entry] = {}
+    for (entry, pairs), key in zip(open_entries, keys, strict=True):
+        await _resolve_entry(entry, pairs, first.setdefault(key, entry), found, request, context)
+    for text, (type, pairs) in made.conditions.items():
+        own = first.get(match_key(type, narrowing(pairs)))
+        found.matches[text] = found.identity(own) if own else await _target(text, type, pairs, request, context)
+    return found
+
+
+async def _resolve_entry(
+    entry: Entry, pairs: Pairs, first: Entry, found: Resolved, request: Request, context: Context
+) -> None:
+    """The second of two creates with the same criteria finds what the first one made."""
+    most = context.config.max_conditional_delete + 1 if entry.method == "DELETE" else 2
+    matches = await matching(entry.type, pairs, request, context, most)
+    if entry.method != "DELETE":
+        _only(matches, entry)
+    if first is not entry and not matches and entry.method == "POST":
+        found.aliases[entry.number] = first
+    else:
+        found.entries[entry.number] = matches
+
+
+def _only(matches: list[Stored], entry: Entry) -> None:
+    try:
+        only(matches, entry.type)
+    except FhirError as error:
+        raise placed(error, entry) from error
+
+
+async def _target(text: str, type: str, pairs: Pairs, request: Request, context: Context) -> str:
+    matches = await matching(type, pairs, request, context)
+    if len(matches) != 1:
+        number = "more than one resource" if matches else "no resource"
+        code = "multiple-matches" if matches else "not-found"
+        raise FhirError(code, f"The conditional reference {text} matches {number}.", "Bundle", status=412)
+    return f"{matches[0].type}/{matches[0].id}"

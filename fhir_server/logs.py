@@ -1,0 +1,30 @@
+"""Structured logs: one JSON object a line, with a request id and no patient data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+
+
+def _line(_: Any, __: str, event: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+def configure(level: str) -> None:
+    """Log from this level on, to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _line,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,77 @@
+"""$meta, $meta-add, $meta-delete: profiles, tags and security labels (http://hl7.org/fhir/R4/resource-operations.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fhir_server import access
+from fhir_server.context import Context, Resource
+from fhir_server.interactions.update import put
+from fhir_server.operations.call import Call
+from fhir_server.operations.parameters import parameters
+from fhir_server.operations.stored import stored_resource
+from fhir_server.respond import Response, resource_answer
+from profiles.outcome import FhirError
+
+LISTS = ("profile", "security", "tag")
+Meta = dict[str, Any]
+
+
+def _name(item: Any) -> Any:
+    """What makes two entries the same: the url of a profile, system and code of a coding."""
+    return (item.get("system"), item.get("code")) if isinstance(item, dict) else item
+
+
+def added(meta: Meta, more: Meta) -> Meta:
+    """The union, each entry once."""
+    result = dict(meta)
+    for name in LISTS:
+        items = {_name(item): item for item in [*meta.get(name, ()), *more.get(name, ())]}
+        result |= {name: list(items.values())} if items else {}
+    return result
+
+
+def removed(meta: Meta, less: Meta) -> Meta:
+    """The entries that `less` does not name; what is not there is no error."""
+    result = dict(meta)
+    for name in LISTS:
+        gone = {_name(item) for item in less.get(name, ())}
+        kept = [item for item in meta.get(name, ()) if _name(item) not in gone]
+        result |= {name: kept} if kept else {}
+        if not kept:
+            result.pop(name, None)
+    return result
+
+
+async def show(call: Call, context: Context) -> Response:
+    """The meta of an instance; what a type or the server uses is answered from their search entries."""
+    if not call.id:
+        raise FhirError("not-supported", "$meta is offered on instances: [type]/[id]/$meta.", status=501)
+    return _answer(await stored_resource(call, context))
+
+
+def _answer(resource: Resource) -> Response:
+    return resource_answer(parameters([("return", "valueMeta", resource.get("meta", {}))]))
+
+
+async def add(call: Call, context: Context) -> Response:
+    """Add to the meta of the current version; the content stays."""
+    return await _change(call, context, added)
+
+
+async def remove(call: Call, context: Context) -> Response:
+    """Take away from the meta of the current version."""
+    return await _change(call, context, removed)
+
+
+async def _change(call: Call, context: Context, change: Callable[[Meta, Meta], Meta]) -> Response:
+    if call.version:
+        raise FhirError("not-supported", "Versions of the past are never changed.")
+    resource = await stored_resource(call, context)
+    resource["meta"] = change(resource.get("meta", {}), call.one("meta"))
+    await access.may_store(call.request, context, resource)
+    request = replace(call.request, parts=(call.type, call.id), headers={})
+    await put(resource, call.id, request, context)
+    return _answer(await stored_resource(call, context))

@@ -1,0 +1,123 @@
+"""uvicorn's HTTP protocol with limits of time and size before the body (SECURITY.md §1.10)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fhir_server.config import Config
+from profiles.json import encode
+from profiles.outcome import Issue, operation_outcome
+
+REASONS = {400: b"Bad Request", 408: b"Request Timeout", 414: b"URI Too Long", 431: b"Request Header Fields Too Large"}
+
+
+def refusal(status: int, text: str) -> bytes:
+    """A whole HTTP answer with an OperationOutcome, after which the connection closes."""
+    body = encode(operation_outcome([Issue("error", "too-long" if status in (414, 431) else "invalid", text)]))
+    head = b"HTTP/1.1 %d %b\r\ncontent-type: application/fhir+json; charset=utf-8\r\n" % (status, REASONS[status])
+    return head + b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+
+
+def limited(config: Config) -> type[HttpToolsProtocol]:
+    """The protocol class with the limits of the configuration."""
+
+    class Limited(HttpToolsProtocol):
+        _timer: asyncio.TimerHandle | None = None
+        _head = 0
+        _in_head = True
+        _over = False
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._wait_for_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            self._over = True
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._over:
+                return
+            if self._in_head:
+                self._head += len(data)
+                if self._timer is None:
+                    self._wait_for_head()
+            super().data_received(data)
+            # A body that came in the same packet counts too: four times the limits are still no danger.
+            if self._in_head and self._head > config.max_headers + config.max_url:
+                self._refuse(431, f"The header lines are longer than {config.max_headers} bytes.")
+
+        def on_url(self, url: bytes) -> None:
+            super().on_url(url)
+            if len(self.url) > config.max_url + len("/fhir?"):
+                self._refuse(414, f"The URL is longer than {config.max_url} bytes.")
+
+        def on_headers_complete(self) -> None:
+            self._stop_waiting()
+            self._in_head, self._head = False, 0
+            if self._over:
+                return
+            if sum(len(name) + len(value) + 4 for name, value in self.headers) > config.max_headers:
+                self._refuse(431, f"The header lines are longer than {config.max_headers} bytes.")
+                return
+            try:
+                super().on_headers_complete()
+            except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
+                self._refuse(400, "The URL is none: other characters than ASCII must be percent-encoded.")
+
+        def on_body(self, body: bytes) -> None:
+            if not self._over:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._in_head = True
+            if not self._over:
+                super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400, "The request is no HTTP.")
+
+        def _wait_for_head(self) -> None:
+            self._timer = self.loop.call_later(config.header_seconds, self._too_slow)
+
+        def _stop_waiting(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _too_slow(self) -> None:
+            self._refuse(408, f"The header lines did not arrive within {config.header_seconds:g} seconds.")
+
+        def _refuse(self, status: int, text: str) -> None:
+            if self._over:
+                return
+            self._over = True
+            self._stop_waiting()
+            if not self.transport.is_closing():
+                self.transport.write(refusal(status, text))
+                self.transport.close()
+
+    return Limited
+
+
+def uvicorn_settings(config: Config) -> dict[str, Any]:
+    """What uvicorn is told besides the address."""
+    return {
+        "loop": "uvloop",
+        "http": limited(config),
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        "date_header": True,
+        "proxy_headers": False,
+        "timeout_keep_alive": config.idle_seconds,
+        "timeout_graceful_shutdown": config.stop_seconds,
+        "backlog": 2048,
+        "log_level": "warning",
+    }

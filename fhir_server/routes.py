@@ -1,0 +1,150 @@
+"""The routing table: the shape of a path and a method name an interaction (http://hl7.org/fhir/R4/http.html#summary)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fhir_server import access
+from fhir_server.context import Context, Request
+from fhir_server.formats import chosen
+from fhir_server.interactions.batch import bundle
+from fhir_server.interactions.capabilities import capabilities
+from fhir_server.interactions.create import create
+from fhir_server.interactions.delete import conditional_delete, delete
+from fhir_server.interactions.history import history
+from fhir_server.interactions.patch import conditional_patch, patch
+from fhir_server.interactions.read import read, vread
+from fhir_server.interactions.search import posted_search, search
+from fhir_server.interactions.update import conditional_update, update
+from fhir_server.operations import invoke, offered
+from fhir_server.respond import Response, failure, rendered
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+
+Handler: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An interaction, by the name it has in a CapabilityStatement, and what carries it out."""
+
+    interaction: str
+    handler: Handler
+
+
+async def _capabilities(request: Request, context: Context) -> Response:
+    return await capabilities(request, context, OFFERED, INTERACTIONS)
+
+
+async def _bundle(request: Request, context: Context) -> Response:
+    return await bundle(request, context, perform)
+
+
+# The letters of a shape: T a type, I an id, H _history, S _search, M metadata, A any type (*), O an operation ($name).
+SEARCH = {"GET": Route("search-type", search)}
+POSTED = {"POST": Route("search-type", posted_search)}
+OPERATION = {"GET": Route("operation", invoke), "POST": Route("operation", invoke)}
+
+ROUTES: dict[str, dict[str, Route]] = {
+    "": {"GET": Route("search-system", search), "POST": Route("transaction", _bundle)},
+    "M": {"GET": Route("capabilities", _capabilities)},
+    "S": {"POST": Route("search-system", posted_search)},
+    "H": {"GET": Route("history-system", history)},
+    "O": OPERATION,
+    "T": {
+        "GET": Route("search-type", search),
+        "POST": Route("create", create),
+        "PUT": Route("update", conditional_update),
+        "PATCH": Route("patch", conditional_patch),
+        "DELETE": Route("delete", conditional_delete),
+    },
+    "TS": POSTED,
+    "TH": {"GET": Route("history-type", history)},
+    "TO": OPERATION,
+    "TI": {
+        "GET": Route("read", read),
+        "PUT": Route("update", update),
+        "PATCH": Route("patch", patch),
+        "DELETE": Route("delete", delete),
+    },
+    "TIH": {"GET": Route("history-instance", history)},
+    "TIHI": {"GET": Route("vread", vread)},
+    "TIO": OPERATION,
+    "TIHIO": OPERATION,
+    "TIT": SEARCH,
+    "TIA": SEARCH,
+    "TITS": POSTED,
+    "TIAS": POSTED,
+}
+
+INTERACTIONS = frozenset(route.interaction for routes in ROUTES.values() for route in routes.values())
+OFFERED = {type: offered(type) for type in ("", *RESOURCE_TYPES)}
+
+WORDS = {"_history": "H", "_search": "S", "*": "A"}
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+
+
+def shape(parts: tuple[str, ...]) -> str:
+    """The shape of a path, such as `TIHI` for Patient/1/_history/2."""
+    return "".join([_letter(number, part) for number, part in enumerate(parts)])
+
+
+def _letter(number: int, part: str) -> str:
+    if number in (0, 2) and part in RESOURCE_TYPES:
+        return "T"
+    if number == 0 and part == "metadata":
+        return "M"
+    return WORDS.get(part) or ("O" if part.startswith("$") else "I")
+
+
+def find(method: str, parts: tuple[str, ...]) -> Route:
+    """The route of a request; FhirError 400, 404 or 405 where there is none."""
+    letters = shape(parts)
+    routes = ROUTES.get(letters)
+    if routes is None:
+        raise _nowhere(parts)
+    for letter, part in zip(letters, parts, strict=True):
+        if letter == "I" and not ID.fullmatch(part):
+            raise FhirError("invalid", f"{part!r} is no id: 1 to 64 of A-Z, a-z, 0-9, - and . are allowed.")
+    route = routes.get("GET" if method == "HEAD" else method)
+    if route is None:
+        raise _not_allowed(method, parts, routes)
+    return route
+
+
+def _nowhere(parts: tuple[str, ...]) -> FhirError:
+    name = parts[0]
+    if name not in RESOURCE_TYPES and not name.startswith(("_", "$")) and name != "metadata":
+        return FhirError("not-supported", f"{name!r} is no resource type of FHIR R4.", status=404)
+    return FhirError("not-found", f"There is nothing at /{'/'.join(parts)}.")
+
+
+def _not_allowed(method: str, parts: tuple[str, ...], routes: dict[str, Route]) -> FhirError:
+    allowed = [*routes, "HEAD"] if "GET" in routes else list(routes)
+    return FhirError(
+        "not-supported",
+        f"{method} is not possible on /{'/'.join(parts)}; possible are {', '.join(allowed)}.",
+        status=405,
+        headers={"Allow": ", ".join(allowed)},
+    )
+
+
+async def perform(request: Request, context: Context) -> Response:
+    """Carry out one interaction; what goes wrong is raised."""
+    route = find(request.method, request.parts)
+    await access.admit(request, context, route.interaction)
+    return await route.handler(request, context)
+
+
+async def handle(request: Request, context: Context) -> Response:
+    """Answer a request, errors included, in the format that the client asked for; needs no HTTP."""
+    format = chosen(Request("GET"))
+    try:
+        format = chosen(request)
+        answer = await perform(request, context)
+    except Exception as error:
+        answer = failure(error, request)
+    return rendered(answer, format, request)

@@ -1,0 +1,109 @@
+"""`fhir-server serve`: the server as a process, or several that share a port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from types import FrameType
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from fhir_server.app import App, build_app, embedded_url
+from fhir_server.config import Config
+from fhir_server.protocol import uvicorn_settings
+from profiles.outcome import FhirError
+
+EXAMPLES = """
+FHIR R4 server at {base}
+
+Try it:
+  curl {base}/metadata
+  curl '{base}/Patient?_count=3&_pretty=true'
+  curl -X POST {base}/Patient -H 'Content-Type: application/fhir+json' \\
+       -d '{{"resourceType":"Patient","name":[{{"family":"Shaw","given":["Amy"]}}],"birthDate":"1987-02-20"}}'
+  curl '{base}/Patient?name=shaw&_pretty=true'
+  curl {base}/Patient/_history
+
+Stop it with Ctrl-C.
+"""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says that it is not ready any more before it stops listening."""
+
+    def __init__(self, config: uvicorn.Config, application: App) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started and not self.should_exit:
+            typer.echo(EXAMPLES.format(base=self._application.config.base))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        drain = self._application.config.drain_seconds
+        if self._application.stopping or not drain or sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+            return
+        self._application.stopping = True
+        asyncio.get_running_loop().call_later(drain, super().handle_exit, sig, frame)
+
+
+def run(config: Config) -> None:
+    """Serve until a signal ends it; exit code 1 with one sentence when it cannot start."""
+    try:
+        _run_workers(config) if config.workers > 1 else _run_one(config)
+    except FhirError as error:
+        typer.echo(error.text, err=True)
+        sys.exit(1)
+
+
+def _run_one(config: Config) -> None:
+    application = build_app(config)
+    settings = uvicorn.Config(application, host=config.host, port=config.port, **uvicorn_settings(config))
+    server = Server(settings, application)
+    server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+def _run_workers(config: Config) -> None:
+    """The parent holds the port and the embedded database, the workers share them."""
+    loop = asyncio.new_event_loop()
+    stack = AsyncExitStack()
+    try:
+        url = config.mongo or loop.run_until_complete(embedded_url(config, stack))
+        _export(config.model_copy(update={"mongo": url}))
+        settings = uvicorn.Config(
+            "fhir_server.app:from_environment",
+            factory=True,
+            host=config.host,
+            port=config.port,
+            workers=config.workers,
+            **uvicorn_settings(config),
+        )
+        sock = settings.bind_socket()
+        typer.echo(EXAMPLES.format(base=config.base))
+        Multiprocess(settings, [sock]).run()
+    finally:
+        loop.run_until_complete(stack.aclose())
+        loop.close()
+
+
+def _export(config: Config) -> None:
+    """Hand the configuration to the workers."""
+    for name, value in config.model_dump(mode="json").items():
+        text = value if isinstance(value, str) else _json(value)
+        if text:
+            os.environ[f"FHIR_{name.upper()}"] = text
+
+
+def _json(value: object) -> str:
+    from profiles.json import encode
+
+    return encode(value).decode()
