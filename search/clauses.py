@@ -120,12 +120,14 @@ class Has:
 class Coded:
     """Membership of a code in what terminology says: `how` is in, below or above; `value` as the query gave it.
 
-    The shell turns it into entries through the terminology function before the clause is executed.
+    The shell turns it into entries through the terminology function before the clause is executed. `bare` are
+    (key, system) of elements whose codes carry no system because their value set implies it.
     """
 
     keys: tuple[str, ...]
     how: str
     value: str
+    bare: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

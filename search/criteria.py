@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from profiles import model
 from profiles.outcome import FhirError, Issue
-from search.clauses import ALWAYS, NEVER, Chain, Clause, Has, Ids, OneOf, Updated, every, some, without
+from search.clauses import ALWAYS, NEVER, Chain, Clause, Has, Ids, Listed, OneOf, Updated, every, some, without
+from search.filter import filter_clause
 from search.params import TYPE_CODES, Parameter, Registry
 from search.types import MATCH, modifiers
 from search.types.date import fuzziness, matches_updated
 from search.types.reference import possible
 from search.values import Around, invalid, prefixed, span, split, unescape
+from search.words import words_clause
 
 # Chains and _has may be nested, but each level is another look at the database (SECURITY.md, D05).
 DEEPEST = 5
@@ -72,13 +74,10 @@ class Criteria:
     def _chain(self, type_name: str | None, head: str, rest: str, value: str, depth: int) -> Clause:
         """`subject:Patient.name=x`; without a type, every type the reference may be to that has the parameter."""
         code, _, kind = head.partition(":")
-        parameter = self.parameter(type_name, code)
-        if parameter.type != "reference":
-            raise FhirError("invalid", f"{code!r} is no reference, so nothing can be chained to it")
-        targets = self._targets(parameter, kind)
+        targets = self.targets(type_name, code, kind)
         first: FhirError | None = None
         found: list[Clause] = []
-        for target in targets:
+        for parameter, target in targets:
             try:
                 where = self.clause(target, rest, value, depth + 1)
             except FhirError as error:
@@ -86,10 +85,17 @@ class Criteria:
                     raise
                 first = first or error
             else:
-                found += self._steps(parameter, target, where)
+                found += self.steps(parameter, target, where)
         if not found and first is not None:
             raise FhirError("invalid", f"{head}.{rest} leads nowhere: {first.text}")
         return some(found)
+
+    def targets(self, type_name: str | None, code: str, kind: str) -> list[tuple[Parameter, str]]:
+        """The reference parameter with each type it may be followed to."""
+        parameter = self.parameter(type_name, code)
+        if parameter.type != "reference":
+            raise FhirError("invalid", f"{code!r} is no reference, so nothing can be chained to it")
+        return [(parameter, target) for target in self._targets(parameter, kind)]
 
     def _targets(self, parameter: Parameter, kind: str) -> list[str]:
         targets = list(dict.fromkeys(t for a in parameter.atoms for t in possible(parameter, a)))
@@ -99,7 +105,7 @@ class Criteria:
             raise FhirError("invalid", f"{parameter.code}:{kind}: refers to {', '.join(targets)}")
         return [kind]
 
-    def _steps(self, parameter: Parameter, target: str, where: Clause) -> Iterator[Clause]:
+    def steps(self, parameter: Parameter, target: str, where: Clause) -> Iterator[Clause]:
         """A link per way an entry names the target: by its id, by its canonical url."""
         keys = tuple(a.key for a in parameter.atoms if target in possible(parameter, a))
         if keys and where != NEVER:
@@ -175,4 +181,58 @@ def _last_updated(criteria: Criteria, type_name: str | None, modifier: str, valu
     return some(found)
 
 
-SPECIALS: dict[str, Special] = {"_id": _id, "_lastUpdated": _last_updated}
+def _words(name: str) -> Special:
+    def read(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+        _unmodified(name, modifier)
+        return words_clause(name, unescape(value))
+
+    return read
+
+
+def _filter(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+    _unmodified("_filter", modifier)
+    return filter_clause(criteria, type_name, value)
+
+
+def _list(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+    """`_list`: the resource is an item of the List."""
+    _unmodified("_list", modifier)
+    names = [unescape(v).removeprefix("List/") for v in split(value, ",")]
+    if any(name.startswith("$") for name in names):
+        raise FhirError("not-supported", "_list: functional lists such as $current-allergies are not supported")
+    return some(Listed((), "list", f"List/{name}", type_name or "") for name in names)
+
+
+def _query(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
+    """`_query`: a query that has a name."""
+    _unmodified("_query", modifier)
+    row = QUERIES.get((type_name or "", value))
+    if row is None:
+        known = sorted(f"{name} on {kind}" for kind, name in QUERIES)
+        raise FhirError("not-supported", f"_query: no query is named {value!r} here; known are {', '.join(known)}")
+    return every(criteria.clause(type_name, name, text) for name, text in row)
+
+
+def _unmodified(name: str, modifier: str) -> None:
+    if modifier:
+        raise FhirError("invalid", f"{name} has no modifier {modifier!r}")
+
+
+# (type, name) -> the parameters a named query stands for; operations add theirs here.
+QUERIES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
+    ("Patient", "current"): (("active:not", "false"), ("deceased", "false")),
+    ("Condition", "problem-list"): (
+        ("category", "problem-list-item"),
+        ("clinical-status", "active,recurrence,relapse"),
+    ),
+    ("MedicationRequest", "current"): (("status", "active,on-hold"),),
+}
+SPECIALS: dict[str, Special] = {
+    "_id": _id,
+    "_lastUpdated": _last_updated,
+    "_text": _words("_text"),
+    "_content": _words("_content"),
+    "_filter": _filter,
+    "_list": _list,
+    "_query": _query,
+}

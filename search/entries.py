@@ -14,6 +14,7 @@ from search.types.composite import emit_composite, parts_of
 from search.types.reference import local
 from search.types.rows import Add, Emit, presence
 from search.walks import PASSES
+from search.words import add_words
 
 # A resource with more values than this is refused: it would cost every later write and search (SECURITY.md, P21).
 MOST = 20_000
@@ -29,6 +30,7 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     kind = resource["resourceType"]
     found: set[str] = {TYPE_CODES[kind]}
     registry.extractor(kind)(resource, found.add, local_base or "")
+    add_words(resource, found.add)
     if len(found) > MOST:
         raise FhirError(
             "too-long", f"The resource has {len(found)} searchable values; the most is {MOST}", kind, status=422

@@ -190,6 +190,8 @@ def _check(reading: Reading, name: str, value: str) -> None:
     """Understand a criterion once, so that a fault in it is known by its name."""
     if not value:
         raise FhirError("invalid", f"{name} has no value")
+    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise FhirError("invalid", f"{name}: the value holds characters that no resource can hold")
     if len(split(value, ",")) > MOST_VALUES:
         raise FhirError("too-costly", f"{name} has more than {MOST_VALUES} values; ask in several requests")
     Criteria(reading.around).common(reading.types, name, value)

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fhir_server.store.records import Document
+from profiles.outcome import FhirError
 from search.clauses import (
     ALWAYS,
     NEVER,
     Chain,
     Clause,
+    Coded,
     Every,
     Has,
     Ids,
     Kinds,
+    Listed,
     OneOf,
     Some,
     Without,
@@ -30,12 +33,16 @@ from search.clauses import (
 from search.filters import compile, is_seen, widened
 from search.matches import Subject, matches
 from search.params import TYPE_CODES
+from search.types.reference import PART_OF
+from search.types.token import coded
 
 if TYPE_CHECKING:
     from fhir_server.store.find import Search
 
 # As many as go into one query (SECURITY.md §4: 1,000 values); beyond, the other side is the smaller one.
 MOST = 1_000
+# Codes of a value set or a branch that are looked for at once.
+MOST_CODES = 10_000
 # Documents read to learn to whom they refer.
 MOST_SOURCES = 5_000
 
@@ -60,7 +67,61 @@ class Links:
             return await self._chain(clause)
         if isinstance(clause, Has):
             return await self._has(clause)
+        if isinstance(clause, Coded):
+            return await self._coded(clause)
+        if isinstance(clause, Listed):
+            return await self._listed(clause)
         return clause
+
+    async def _coded(self, clause: Coded) -> Clause:
+        """The codes that terminology names, as entries."""
+        if self.search.terms is None:
+            raise FhirError("not-supported", f":{clause.how} needs terminology, which this server runs without")
+        codes = await self.search.terms(clause.how, clause.value)
+        if len(codes) > MOST_CODES:
+            text = f":{clause.how}: {clause.value} has {len(codes):,} codes; the most a search takes is {MOST_CODES:,}"
+            raise FhirError("too-costly", text)
+        return coded(clause, codes)
+
+    async def _listed(self, clause: Listed) -> Clause:
+        """The items of a List as names, or what lies above or below in a tree as entries."""
+        if clause.how == "list":
+            row = await self._one("List", clause.value)
+            items = self.search.registry.lookup("List", "item")
+            kinds = [clause.target] if clause.target else sorted(TYPE_CODES)
+            found = [n for kind in kinds for n in _referred(row, items.keys, kind)] if row and items else []
+            return Ids(tuple(sorted(set(found)))) if found else NEVER
+        names = await self._tree(clause)
+        code = TYPE_CODES[clause.target]
+        return OneOf(tuple(f"{k}{code}{n.partition('/')[2]}" for k in clause.keys for n in names))
+
+    async def _one(self, kind: str, name: str) -> Document | None:
+        clause = await self.resolved(every((Kinds((kind,)), Ids((name,)), self._allowed(kind))))
+        rows = await self._checked(clause)
+        return rows[0] if rows else None
+
+    async def _tree(self, clause: Listed) -> list[str]:
+        """The resource and what lies above or below it, each once, however the tree is knotted."""
+        parent = self.search.registry.lookup(clause.target, PART_OF[clause.target])
+        assert parent is not None
+        seen, edge = {clause.value: None}, [clause.value]
+        code = TYPE_CODES[clause.target]
+        while edge:
+            if clause.how == "below":
+                texts = tuple(f"{k}{code}{n.partition('/')[2]}" for k in parent.keys for n in edge)
+                step: Clause = OneOf(texts)
+            else:
+                step = Ids(tuple(edge))
+            allowed = await self.resolved(every((Kinds((clause.target,)), step, self._allowed(clause.target))))
+            rows = await self._checked(allowed)
+            names = [r["_id"] for r in rows] if clause.how == "below" else _above(rows, parent.keys, clause.target)
+            edge = [n for n in dict.fromkeys(names) if n not in seen]
+            seen.update(dict.fromkeys(edge))
+            if len(seen) > MOST:
+                raise FhirError(
+                    "too-costly", f":{clause.how}: more than {MOST:,} resources {clause.how} {clause.value}"
+                )
+        return list(seen)
 
     def _allowed(self, type_name: str) -> Clause:
         return self.search.access(type_name) if self.search.access else ALWAYS
@@ -170,6 +231,10 @@ class Links:
             clause = every((OneOf(tuple(texts[at : at + MOST])), has.where))
             found.update(n for row in await self._checked(clause) for n in _referred(row, has.keys, has.own_type))
         return found
+
+
+def _above(rows: list[Document], keys: tuple[str, ...], kind: str) -> list[str]:
+    return [name for row in rows for name in _referred(row, keys, kind)]
 
 
 def _referred(row: Document, keys: tuple[str, ...], own_type: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from profiles import model
@@ -170,9 +170,22 @@ def member(how: str) -> Any:
     def match(parameter: Parameter, value: str, around: Around) -> Clause:
         if not value:
             raise invalid(f"{parameter.code}:{how} needs a value")
-        return Coded(parameter.keys, how, unescape(value)) if parameter.keys else NEVER
+        bare = tuple(
+            (a.key, uri)
+            for a in parameter.atoms
+            for r in a.place.routes
+            for uri in sorted(implied_systems(r.type, r.value_set))
+        )
+        return Coded(parameter.keys, how, unescape(value), bare)
 
     return match
+
+
+def coded(clause: Coded, codes: Sequence[tuple[str, str]]) -> Clause:
+    """The entries of (system, code) pairs that terminology named."""
+    texts = [key + token(text, uri) for uri, text in codes for key in clause.keys]
+    bare = [f"{key}{code(text, '')}|" for uri, text in codes for key, implied in clause.bare if implied == uri]
+    return OneOf(tuple(dict.fromkeys((*texts, *bare)))) if texts else NEVER
 
 
 def not_in(parameter: Parameter, value: str, around: Around) -> Clause:

@@ -1,0 +1,205 @@
+"""Words: an inverted index of our own for `_text` and `_content` (http://hl7.org/fhir/R4/search.html#text).
+
+A word of the narrative is one entry, a word that stands anywhere else another; `_content` asks for both. Types that
+come by the million and carry little text are not indexed for `_content`: there the bodies of candidates are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import unescape as from_html
+from typing import Any
+
+from search.clauses import Body, Clause, Kinds, OneOf, Resource, every, some, starting, without
+from search.texts import fold
+from search.values import invalid
+
+NARRATIVE, ELSEWHERE = "__~n:", "__~w:"
+# Half of a clinical database, and six more entries each would double what their writes cost.
+WORDLESS = frozenset(
+    {"Observation", "Claim", "ClaimResponse", "ExplanationOfBenefit", "AuditEvent", "Provenance", "Encounter", "Binary"}
+)
+# Properties whose strings are no text for people.
+CODED = frozenset(
+    {
+        "resourceType",
+        "id",
+        "identifier",
+        "telecom",
+        "reference",
+        "system",
+        "code",
+        "url",
+        "status",
+        "use",
+        "unit",
+        "data",
+        "versionId",
+        "div",
+    }
+)
+MOST = 2_000  # different words of one resource
+DEEPEST = 20  # brackets in a query
+
+# A word has a letter: numbers, dates and identifiers have parameters of their own.
+_WORD = re.compile(r"\w*[^\W\d_]\w*")
+_TAG = re.compile(r"<[^>]*>")
+_TOKEN = re.compile(r'\(|\)|"([^"]*)"|([^\s()"]+)')
+
+
+def words_of(text: str) -> list[str]:
+    """The folded words of a text, in their order."""
+    return _WORD.findall(fold(text))
+
+
+def narrative(resource: Resource) -> str:
+    """The text of the narrative without its markup."""
+    text = resource.get("text")
+    div = text.get("div", "") if isinstance(text, dict) else ""
+    return from_html(_TAG.sub(" ", div)) if div else ""
+
+
+def strings(resource: Resource) -> list[str]:
+    """Every string for people in a resource, the narrative left out."""
+    found: list[str] = []
+    rest: list[Any] = [resource]
+    while rest:
+        value = rest.pop()
+        kind = type(value)
+        if kind is dict:
+            rest += [inner for name, inner in value.items() if name not in CODED and inner.__class__ is not bool]
+        elif kind is str:
+            found.append(value)
+        elif kind is list:
+            rest += value
+    return found
+
+
+def add_words(resource: Resource, add: Callable[[str], object]) -> None:
+    """The entries of the words of a resource."""
+    said = narrative(resource)
+    told = set(words_of(said)) if said else set()
+    for word in sorted(told)[:MOST]:
+        add(NARRATIVE + word[:60])
+    if resource["resourceType"] not in WORDLESS:
+        found = set(words_of(" ".join(strings(resource)))) - told
+        for word in sorted(found)[:MOST]:
+            add(ELSEWHERE + word[:60])
+
+
+@dataclass(slots=True)
+class Reader:
+    """A query of words: `(bone OR liver) and metastases`, "in this order", `begin*`, not."""
+
+    heads: tuple[str, ...]
+    text: Callable[[Resource], str]
+    tokens: list[tuple[str, str]]
+    at: int = 0
+    depth: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    def peek(self) -> str:
+        return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
+
+    def either(self) -> Clause:
+        found = [self.all()]
+        while self.peek() == "or":
+            self.at += 1
+            found.append(self.all())
+        return some(found)
+
+    def all(self) -> Clause:
+        found = [self.one()]
+        while self.peek() not in ("", "or", ")"):
+            if self.peek() == "and":
+                self.at += 1
+            found.append(self.one())
+        return every(found)
+
+    def one(self) -> Clause:
+        kind, text = self.tokens[self.at] if self.at < len(self.tokens) else ("", "")
+        self.at += 1
+        if kind == "not":
+            return without(self.one())
+        if kind == "(":
+            return self.group()
+        if kind not in ("word", "phrase"):
+            raise invalid('Write words, with AND, OR, NOT, brackets, "a phrase" or begin*')
+        return self.phrase(text) if kind == "phrase" else self.word(text)
+
+    def group(self) -> Clause:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise invalid(f"Brackets go at most {DEEPEST} deep")
+        found = self.either()
+        if self.peek() != ")":
+            raise invalid("A bracket is not closed")
+        self.at += 1
+        self.depth -= 1
+        return found
+
+    def word(self, text: str) -> Clause:
+        words = words_of(text)
+        if not words:
+            raise invalid(f"{text!r} has no letter or digit to search for")
+        self.asked += words
+        last = text.endswith("*")
+        found = [OneOf(tuple(head + w[:60] for head in self.heads)) for w in words[: -1 if last else None]]
+        prefix = [some(starting(head + words[-1][:60]) for head in self.heads)] if last else []
+        return every((*found, *prefix))
+
+    def phrase(self, text: str) -> Clause:
+        words = words_of(text)
+        found = [self.word(w) for w in words]
+        pattern = f" {' '.join(words)} "
+        check = Body(lambda r: pattern in f" {' '.join(words_of(self.text(r)))} ", f"the words {text!r}")
+        return every((*found, check))
+
+
+def words_clause(name: str, value: str) -> Clause:
+    """The clause of `_text` or `_content`."""
+    heads, text = ((NARRATIVE,), narrative) if name == "_text" else ((NARRATIVE, ELSEWHERE), whole_text)
+    tokens = [_token(m) for m in _TOKEN.finditer(value)]
+    if not tokens:
+        raise invalid(f"{name} needs a word to search for")
+    reader = Reader(heads, text, tokens)
+    found = reader.either()
+    if reader.at < len(tokens):
+        raise invalid(f"{name}: a bracket is closed that was not opened")
+    return found if name == "_text" else some((found, every((Kinds(tuple(sorted(WORDLESS))), _in_bodies(value)))))
+
+
+def _in_bodies(value: str) -> Body:
+    """The same question, asked of the words of a body that are not in the index."""
+
+    def check(resource: Resource) -> bool:
+        from search.matches import matches
+
+        said = set(words_of(whole_text(resource)))
+        found = sorted(ELSEWHERE + word[:60] for word in said)
+        reader = Reader((ELSEWHERE,), whole_text, [_token(m) for m in _TOKEN.finditer(value)])
+        return matches(reader.either(), found, resource)
+
+    return Body(check, f"the words {value!r}")
+
+
+def whole_text(resource: Resource) -> str:
+    return " ".join((narrative(resource), *strings(resource)))
+
+
+def _token(match: re.Match[str]) -> tuple[str, str]:
+    if match[1] is not None:
+        return "phrase", match[1]
+    text = match[0]
+    return (text.lower(), text) if text.lower() in ("and", "or", "not", "(", ")") else ("word", text)
+
+
+def score(resource: Resource, value: str) -> float:
+    """How well a resource fits the words, 0 to 1: how often they stand in it, beside all that stands in it."""
+    said = words_of(whole_text(resource))
+    asked = {w for m in _TOKEN.finditer(value) for w in words_of(m[1] or m[2] or "")} - {"and", "or", "not"}
+    hits = sum(word in asked for word in said)
+    present = len(asked.intersection(said)) / max(1, len(asked))
+    return round(present * (0.5 + 0.5 * hits / (hits + 0.05 * len(said) + 1)), 4) if said else 0.0
