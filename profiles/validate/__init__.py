@@ -1,0 +1,18 @@
+"""Validation of resources (http://hl7.org/fhir/R4/validation.html): `check` against the base definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiles.outcome import Issue
+from profiles.validate.explain import resource_faults
+from profiles.validate.fast import surely_valid
+
+__all__ = ["check"]
+
+
+def check(resource: Any, expected_type: str | None = None) -> list[Issue]:
+    """Every fault against the base definitions: structure, cardinality, formats, choices, required bindings."""
+    if surely_valid(resource) and (expected_type is None or resource["resourceType"] == expected_type):
+        return []
+    return list(resource_faults(resource, expected=expected_type))
