@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.data import REQUESTS
-from bench.processes import Client, Server, cpu_seconds, fhir_server, memory, mongo_url, mongod_pid, plain_server
+from bench.processes import (
+    PROGRAM,
+    Client,
+    Server,
+    cpu_seconds,
+    fhir_server,
+    memory,
+    mongo_url,
+    mongod_pid,
+    plain_server,
+)
 from fhir_server.store import open_store
 
 SYNTHEA = Path(os.environ.get("FHIR_SHARED", "../shared")) / "data" / "synthea"
@@ -144,7 +154,7 @@ def load(data: Path) -> float | None:
     with ready(data) as server:
         started = time.perf_counter()
         base = f"http://127.0.0.1:{server.port}/fhir"
-        command = [sys.executable, "-m", "fhir_server.cli", "load", "--base-url", base, str(SYNTHEA)]
+        command = [sys.executable, "-c", PROGRAM, "load", "--base-url", base, str(SYNTHEA)]
         done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - started
         found = asyncio.run(sizes(data))

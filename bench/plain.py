@@ -29,4 +29,4 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 if __name__ == "__main__":
     options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "access_log": False, "lifespan": "off"}
-    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", server_header=False, date_header=False, **options)
+    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", server_header=False, **options)

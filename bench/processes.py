@@ -13,6 +13,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+PROGRAM = "from fhir_server.cli import main; main()"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,7 +40,7 @@ class Server:
     def __init__(self, *command: str, port: int, path: str) -> None:
         self.port = port
         started = time.perf_counter()
-        self._process = subprocess.Popen([sys.executable, *command])
+        self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
         self.pid = self._process.pid
         try:
             _wait(f"http://127.0.0.1:{port}{path}", self._process)
@@ -63,7 +64,7 @@ def fhir_server(data: Path) -> Server:
     """The server with one worker on an embedded database."""
     port = free_port()
     options = ("--port", str(port), "--data", str(data), "--workers", "1", "--auth", "none")
-    return Server("-m", "fhir_server.cli", "serve", *options, port=port, path="/fhir/metadata")
+    return Server("-c", PROGRAM, "serve", *options, port=port, path="/health/ready")
 
 
 def mongod_pid(data: Path) -> int:
