@@ -37,6 +37,11 @@ def compile_tree(tree: Tree, strict: bool) -> Program:
     return _Compiler(strict, _defines_variables(tree)).program(tree)
 
 
+def compile_step(tree: Tree) -> Step:
+    """One step of a chain by itself, not strict."""
+    return _Compiler(strict=False, scoped=False).step(tree)
+
+
 def _defines_variables(tree: Any) -> bool:
     if isinstance(tree, tuple):
         return any(_defines_variables(part) for part in tree)
@@ -97,7 +102,7 @@ class _Compiler:
 
     def _chain(self, tree: Chain) -> Program:
         first = self.program(tree.first)
-        row = [self._step(step) for step in tree.steps]
+        row = [self.step(step) for step in tree.steps]
         if len(row) == 1:
             only = row[0]
             return lambda scope: only(scope, first(scope))
@@ -110,7 +115,8 @@ class _Compiler:
 
         return chain
 
-    def _step(self, tree: Tree) -> Step:
+    def step(self, tree: Tree) -> Step:
+        """What a part of a chain does to the items before it."""
         if isinstance(tree, Name):
             return steps.member(tree.name)
         if isinstance(tree, Call):
