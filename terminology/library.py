@@ -8,6 +8,7 @@ from typing import Protocol
 
 from terminology.concepts import Json
 from terminology.maps import Map, StoredMap
+from terminology.special import implied_value_set
 from terminology.stored import StoredSystem
 from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
@@ -142,7 +143,7 @@ class Library:
         """A value set; `url` may carry its version."""
         plain, pinned = split_canonical(url)
         at = self._at("ValueSet", plain, version or pinned)
-        return at[0].resource("ValueSet", plain, at[1]) if at else None
+        return at[0].resource("ValueSet", plain, at[1]) if at else implied_value_set(plain)
 
     def concept_map(self, url: str, version: str | None = None) -> Map | None:
         """A concept map; `url` may carry its version."""

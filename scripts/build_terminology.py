@@ -1,0 +1,168 @@
+"""Builds terminology/data: HL7 terminology (THO), the index of all definitions, and the systems gathered from R4.
+
+Usage: python scripts/build_terminology.py FOLDER-OF-hl7.terminology.r4-7.0.1
+The R4 definitions come from profiles/data; what R4 shows of LOINC, CVX, ISO 3166 and ISO 4217 becomes code systems.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from profiles import model  # noqa: E402
+from terminology.crate import crate  # noqa: E402
+from terminology.pack import Row, pack  # noqa: E402
+
+DATA = ROOT / "terminology" / "data"
+KINDS = ("CodeSystem", "ValueSet", "ConceptMap")
+SNOMED = "http://snomed.info/sct"
+LOINC_NOTICE = (
+    "This material contains content from LOINC (http://loinc.org). LOINC is copyright (c) Regenstrief Institute, Inc. "
+    "and the Logical Observation Identifiers Names and Codes (LOINC) Committee and is available at no cost under the "
+    "license at http://loinc.org/license. LOINC(R) is a registered United States trademark of Regenstrief Institute, "
+    "Inc."
+)
+# Systems that R4 uses without defining them: name, title, whether R4 shows all of it, notice.
+GATHERED = {
+    "http://loinc.org": ("LOINC", "LOINC codes of the FHIR R4 value sets", "fragment", LOINC_NOTICE),
+    "http://hl7.org/fhir/sid/cvx": (
+        "CVX",
+        "Vaccine administered code set (CVX), as of FHIR R4",
+        "complete",
+        "CDC, public domain",
+    ),
+    "urn:iso:std:iso:4217": ("ISO4217", "Currency codes (ISO 4217)", "complete", "ISO 4217, as published in FHIR R4"),
+    "urn:iso:std:iso:3166": (
+        "ISO3166",
+        "Country codes (ISO 3166-1)",
+        "complete",
+        "ISO 3166-1, as published in FHIR R4",
+    ),
+    "http://ihe.net/fhir/ValueSet/IHE.FormatCode.codesystem": (
+        "IHEFormatCode",
+        "IHE document format codes",
+        "complete",
+        "IHE",
+    ),
+}
+LISTED = {"http://unitsofmeasure.org": "units", "urn:ietf:bcp:47": "languages", "urn:ietf:bcp:13": "mime"}
+
+
+def main(folder: Path) -> None:
+    """Writes every file anew."""
+    DATA.mkdir(exist_ok=True)
+    tho = list(_tho(folder))
+    shown = _shown([*model.definitions("ValueSet"), *tho])
+    for url, (name, title, content, notice) in GATHERED.items():
+        about = _about(url, name, title, content, notice)
+        _write(f"{name.lower()}.crate", crate(pack(about, [Row(c, d) for c, d in sorted(shown[url].items())])))
+    listed = {name: sorted(shown.get(url, {}).items()) for url, name in LISTED.items()}
+    listed["languages"] = sorted({**_languages(), **dict(listed["languages"])}.items())
+    _write("listed.json.zst", _compress(listed))
+    _write_tho(tho)
+
+
+def _about(url: str, name: str, title: str, content: str, notice: str) -> dict[str, Any]:
+    return {
+        "resourceType": "CodeSystem",
+        "id": name.lower(),
+        "url": url,
+        "version": "4.0.1" if name != "LOINC" else "2.67-r4",
+        "name": name,
+        "title": title,
+        "status": "active",
+        "language": "en",
+        "caseSensitive": True,
+        "content": content,
+        "copyright": notice,
+    }
+
+
+def _tho(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.json")):
+        if path.name.split("-")[0] in KINDS:
+            resource = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("text", "meta", "expansion"):
+                resource.pop(name, None)
+            _drop_snomed(resource)
+            yield resource
+
+
+def _drop_snomed(resource: dict[str, Any]) -> None:
+    """The texts of SNOMED CT are not ours to give away; the codes remain, as the definition needs them."""
+    compose = resource.get("compose", {})
+    for row in [*compose.get("include", ()), *compose.get("exclude", ())]:
+        if row.get("system") == SNOMED and "concept" in row:
+            row["concept"] = [{"code": c["code"]} for c in row["concept"]]
+
+
+def _shown(value_sets: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """System -> code -> display, of all codes that value sets list or that R4's expansions show."""
+    shown: dict[str, dict[str, str]] = {}
+    for value_set in value_sets:
+        for row in value_set.get("compose", {}).get("include", ()):
+            for concept in row.get("concept", ()):
+                _note(shown, row.get("system", ""), concept["code"], concept.get("display"))
+    for _, systems in model.expansions().values():
+        for system, rows in systems.items():
+            for code, display in rows:
+                _note(shown, system, code, display)
+    return shown
+
+
+def _note(shown: dict[str, dict[str, str]], system: str, code: str, display: str | None) -> None:
+    known = shown.setdefault(system, {})
+    if display or code not in known:
+        known[code] = display or known.get(code) or code
+
+
+def _languages() -> dict[str, str]:
+    """Names of languages in English (CLDR, Unicode licence)."""
+    from babel import Locale
+
+    names = Locale("en").languages
+    return {code.replace("_", "-"): name for code, name in names.items() if "_" not in code}
+
+
+def _compress(value: Any) -> bytes:
+    return zstandard.ZstdCompressor(level=19).compress(msgspec.json.encode(value))
+
+
+def _write(name: str, data: bytes) -> None:
+    (DATA / name).write_bytes(data)
+    print(f"{name}: {len(data):,} bytes")
+
+
+def _write_tho(tho: list[dict[str, Any]]) -> None:
+    """Each resource a frame of its own behind one dictionary, so that one is read without its neighbours."""
+    bodies = [msgspec.json.encode(r) for r in tho]
+    trained = zstandard.train_dictionary(64 * 1024, bodies)
+    packer = zstandard.ZstdCompressor(level=19, dict_data=trained)
+    frames = [packer.compress(body) for body in bodies]
+    rows, at = [], 0
+    for resource, frame in zip(tho, frames, strict=True):
+        rows.append([*_key(resource), "tho", at, len(frame)])
+        at += len(frame)
+    for kind in KINDS:
+        rows += [[*_key(resource), "r4", resource["id"], 0] for resource in model.definitions(kind)]
+    _write("definitions.dict", trained.as_bytes())
+    _write("definitions.zst", b"".join(frames))
+    _write("index.json.zst", _compress(rows))
+
+
+def _key(resource: dict[str, Any]) -> list[str | None]:
+    supplements = resource.get("supplements") if resource.get("content") == "supplement" else None
+    return [resource["resourceType"], resource.get("url", ""), resource.get("version"), supplements]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,188 @@
+"""ICD-10: what the tabular list says beyond its codes, and the two conveniences for coders.
+
+Billable, chapter and block are read off the tree; excludes, code first and the rest are properties as published.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from terminology.concepts import Concept, Json, value_of
+from terminology.pack import ABSTRACT
+from terminology.packed import PackedSystem
+
+_CM = "http://hl7.org/fhir/sid/icd-10-cm"
+_TREE = ("billable", "chapter", "block")
+_REFERENCE = re.compile(r"([A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]*)?)(-(?:[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]*)?)?)?")
+_BRACKETS = re.compile(r"\(([^()]*)\)")
+# What a title or a note says about the patient it can be used for.
+_SEX = (
+    (re.compile(r"\bmaternal records?\b|\bpregnancy\b|\bpuerperium\b", re.I), "female"),
+    (re.compile(r"\b(?:of|in) (?:the )?female\b|\bfemale (?:genital|pelvic)", re.I), "female"),
+    (re.compile(r"\b(?:of|in) (?:the )?male\b|\bmale genital", re.I), "male"),
+)
+_NEWBORN = re.compile(r"\bnewborn records?\b", re.I)
+_NEWBORN_DAYS = 28
+
+
+class Icd10(PackedSystem):
+    """A packed table of ICD-10 with the properties that follow from the tree."""
+
+    def concept(self, code: str) -> Concept:
+        """The concept with `billable`, `chapter` and `block` before its notes."""
+        found = super().concept(code)
+        return replace(found, properties=(*self._tree(code), *found.properties))
+
+    def values(self, code: str, name: str) -> Iterable[str]:
+        """Property values, those of the tree too."""
+        if name in _TREE:
+            return [
+                str(value_of(p)[1]).lower() if name == "billable" else str(value_of(p)[1])
+                for p in self._tree(code)
+                if p["code"] == name
+            ]
+        return super().values(code, name)
+
+    def _tree(self, code: str) -> Iterator[Json]:
+        if self.url == _CM:
+            yield {"code": "billable", "valueBoolean": self.billable(code)}
+        groups = [c for c in self.line(code)[:-1] if self.flags(self.number(c) or 0) & ABSTRACT]
+        if groups:
+            yield {"code": "chapter", "valueCode": groups[0]}
+        if len(groups) > 1:
+            yield {"code": "block", "valueCode": groups[1]}
+
+    def billable(self, code: str) -> bool:
+        """Valid for claims: a code without subdivisions."""
+        return not self.flags(self.number(code) or 0) & ABSTRACT and not len(self.children(code))
+
+    def line(self, code: str) -> list[str]:
+        """The code's ancestors from the chapter down, and itself."""
+        line = [code]
+        while above := next(iter(self.parents(line[-1])), None):
+            line.append(above)
+        return line[::-1]
+
+    def notes(self, code: str) -> list[tuple[str, str, str]]:
+        """The notes that hold for a code: its own and those of all above it, as (code they stand at, kind, text)."""
+        return [(at, p["code"], p["valueString"]) for at in self.line(code) for p in self._own_notes(at)]
+
+    def _own_notes(self, code: str) -> list[Json]:
+        return [p for p in self.record(self.number(code) or 0).get("property", ()) if "valueString" in p]
+
+
+def with_dot(code: str) -> str:
+    """A code as it is written in the tabular list: E1165 is E11.65."""
+    code = code.strip().upper()
+    return f"{code[:3]}.{code[3:]}" if len(code) > 3 and "." not in code else code
+
+
+def search(system: Icd10, text: str, count: int = 20) -> list[Json]:
+    """The best matches for what a coder has typed so far: code, title, billable, chapter and the notes that hold."""
+    found = [*_by_code(system, text), *(c for c in system.ranked(text) if not system.flags(c) & ABSTRACT)]
+    return [_row(system, system.code(n)) for n in list(dict.fromkeys(found))[:count]]
+
+
+def _by_code(system: Icd10, text: str) -> list[int]:
+    number = system.number(with_dot(text)) if re.fullmatch(r"[A-Za-z][0-9][0-9A-Za-z.]{1,6}", text.strip()) else None
+    return [] if number is None else [number]
+
+
+def _row(system: Icd10, code: str) -> Json:
+    line = system.line(code)
+    return {
+        "code": code,
+        "display": system.display(system.number(code) or 0),
+        "billable": system.billable(code),
+        "chapter": {"code": line[0], "display": system.display(system.number(line[0]) or 0)},
+        "notes": [{"at": at, "kind": kind, "text": text} for at, kind, text in system.notes(code)],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What age and sex edits look at; None is not known."""
+
+    sex: str | None = None
+    age_days: int | None = None
+
+
+def validate(system: Icd10, codes: Sequence[str], patient: Patient | None = None) -> Json:
+    """Whether each code may be used, and which of them exclude each other."""
+    patient = patient or Patient()
+    known = [system.locate(with_dot(c)) for c in codes]
+    rows = [_judged(system, given, code, patient) for given, code in zip(codes, known, strict=True)]
+    usable = list(dict.fromkeys(c for c in known if c is not None))
+    pairs = [found for a in usable for b in usable if a != b for found in _excluded(system, a, b)]
+    return {"codes": rows, "excluded": pairs}
+
+
+def _judged(system: Icd10, given: str, code: str | None, patient: Patient) -> Json:
+    if code is None:
+        return {"code": given, "valid": False, "billable": False, "problems": [_unknown(system, given)]}
+    seventh = [c for c in system.children(code) if len(c) == 8 and len(code) < 8]
+    problems = list(_edits(system, code, patient))
+    if seventh:
+        problems.insert(0, f"{code} needs a 7th character: {', '.join(c[-1] for c in seventh)}")
+    elif not system.billable(code):
+        problems.insert(0, f"{code} is not billable; it is divided into {', '.join(list(system.children(code))[:12])}")
+    return {
+        "code": code,
+        "display": system.display(system.number(code) or 0),
+        "valid": True,
+        "billable": system.billable(code),
+        "needs7thCharacter": bool(seventh),
+        "problems": problems,
+    }
+
+
+def _unknown(system: Icd10, given: str) -> str:
+    stem = with_dot(given)
+    while len(stem) > 3:
+        stem = stem[:-1].rstrip(".")
+        known = system.locate(stem)
+        if known is not None:
+            below = ", ".join(list(system.children(known))[:12]) or "no subdivision"
+            return f"{given} is no code; {known} is, with {below}"
+    return f"{given} is no code"
+
+
+def _edits(system: Icd10, code: str, patient: Patient) -> Iterator[str]:
+    said = [(at, system.display(system.number(at) or 0)) for at in system.line(code)]
+    said += [(at, text) for at, kind, text in system.notes(code) if kind in ("note", "includes")]
+    for at, text in said:
+        for pattern, sex in _SEX:
+            if patient.sex in ("male", "female") and patient.sex != sex and pattern.search(text):
+                yield f"{code} is for {sex} patients: {at} says '{text}'"
+                return
+    for at, text in said:
+        if patient.age_days is not None and patient.age_days > _NEWBORN_DAYS and _only_newborn(text):
+            yield f"{code} is for newborns: {at} says '{text}'"
+            return
+
+
+def _only_newborn(text: str) -> bool:
+    return bool(_NEWBORN.search(text)) and "never on newborn" not in text.lower()
+
+
+def _excluded(system: Icd10, code: str, other: str) -> Iterator[Json]:
+    for at, kind, text in system.notes(code):
+        if kind == "excludes1" and any(covers(r, other) for r in references(text)) and at not in system.line(other)[2:]:
+            yield {"code": code, "excludes": other, "at": at, "note": text}
+
+
+@lru_cache(maxsize=4096)
+def references(note: str) -> tuple[str, ...]:
+    """The codes that a note names in brackets: `Z16.-`, `P35-P39`, `E11.65`."""
+    return tuple("".join(m.groups("")) for inner in _BRACKETS.findall(note) for m in _REFERENCE.finditer(inner))
+
+
+def covers(reference: str, code: str) -> bool:
+    """Whether a reference means the code: the code itself, one below it, or one within its range."""
+    first, dash, last = reference.partition("-")
+    if not dash or not last:
+        return code == first or code.startswith(first if first.endswith(".") or len(first) > 3 else first + ".")
+    return first <= code and code[: len(last)] <= last

@@ -1,0 +1,231 @@
+"""A code system read in place from a packed table (see pack): a look-up takes microseconds and makes no copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import overload
+
+import msgspec
+
+from profiles.outcome import FhirError
+from terminology.concepts import Concept, Json, designation, text_of, value_of
+from terminology.pack import ABSTRACT, INACTIVE, MAGIC, slot_of
+from terminology.wording import Index, rank
+
+_AT = tuple(f"{name}_at" for name in ("code", "display", "extra", "parent", "child", "word", "posting"))
+# The sections that hold numbers.
+NUMBERS = frozenset(("hash", "parent", "child", "sorted", "last", "ranked", "posting", *_AT))
+
+
+class Codes(Sequence[str]):
+    """Codes by their numbers, decoded when they are looked at."""
+
+    def __init__(self, system: PackedSystem, numbers: Sequence[int]) -> None:
+        self._system = system
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Codes: ...
+    def __getitem__(self, at: int | slice) -> str | Codes:
+        if isinstance(at, slice):
+            return Codes(self._system, self._numbers[at])
+        return self._system.code(self._numbers[at])
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._system.code, self._numbers)
+
+
+class PackedSystem:
+    """Reads a packed table; `data` may be a memory-mapped file."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        if bytes(view[:8]) != MAGIC:
+            raise FhirError("invalid", "This is not a packed code system")
+        start = 16 + int.from_bytes(view[8:16], "little")
+        self._header: Json = msgspec.json.decode(bytes(view[16:start]))
+        self.about: Json = self._header["about"]
+        self.url: str = self.about.get("url", "")
+        self.version: str | None = self.about.get("version")
+        self._fold: bool = self._header["fold"]
+        self._total: int = self._header["total"]
+        places = self._header["sections"].items()
+        self._parts = {name: view[start + at : start + at + size] for name, (at, size) in places}
+        self._ints = {name: part.cast("I") for name, part in self._parts.items() if name in NUMBERS}
+        self._code_at, self._code = self._ints["code_at"], self._parts["code"]
+        self._hash = self._ints["hash"]
+        self._last: memoryview | None = self._ints.get("last")
+
+    def _text(self, name: str, number: int) -> bytes:
+        at = self._ints[name + "_at"]
+        return bytes(self._parts[name][at[number] : at[number + 1]])
+
+    def _list(self, name: str, number: int) -> memoryview:
+        at = self._ints[name + "_at"]
+        return self._ints[name][at[number] : at[number + 1]]
+
+    def code(self, number: int) -> str:
+        """The code of a concept."""
+        at = self._code_at
+        return str(self._code[at[number] : at[number + 1]], "utf-8")
+
+    def number(self, code: str) -> int | None:
+        """The number of a code, folded where the system does not mind its case."""
+        wanted = (code.casefold() if self._fold else code).encode("utf-8", "surrogatepass")
+        size = len(self._hash)
+        slot = slot_of(wanted, size)
+        while found := self._hash[slot]:
+            stored = self.code(found - 1)
+            if (stored.casefold() if self._fold else stored).encode() == wanted:
+                return found - 1
+            slot = (slot + 1) & (size - 1)
+        return None
+
+    def _known(self, code: str) -> int:
+        number = self.number(code)
+        if number is None:
+            raise KeyError(code)
+        return number
+
+    def locate(self, code: str) -> str | None:
+        """The code as the table has it."""
+        number = self.number(code)
+        return None if number is None else self.code(number)
+
+    def codes(self) -> Codes:
+        """All codes in order."""
+        return Codes(self, range(self._total))
+
+    def total(self) -> int | None:
+        """How many codes there are."""
+        return self._total
+
+    def display(self, number: int) -> str:
+        """The display of a concept."""
+        return self._text("display", number).decode()
+
+    def record(self, number: int) -> Json:
+        """What else is known of a concept."""
+        raw = self._text("extra", number)
+        found: Json = msgspec.json.decode(raw) if raw else {}
+        return found
+
+    def parents(self, code: str) -> Codes:
+        """The codes directly above."""
+        return Codes(self, self._list("parent", self._known(code)))
+
+    def children(self, code: str) -> Codes:
+        """The codes directly below."""
+        return Codes(self, self._list("child", self._known(code)))
+
+    def subsumes(self, ancestor: str, code: str) -> bool:
+        """In a tree by the range of the subtree, else by walking up."""
+        top, number = self._known(ancestor), self._known(code)
+        if self._last is not None:
+            return top < number <= self._last[top]
+        return top != number and top in self._walk("parent", number)
+
+    def _walk(self, edge: str, number: int) -> set[int]:
+        seen: set[int] = set()
+        stack = list(self._list(edge, number))
+        while stack:
+            at = stack.pop()
+            if at not in seen:
+                seen.add(at)
+                stack.extend(self._list(edge, at))
+        return seen
+
+    def below(self, code: str) -> Sequence[int]:
+        """The numbers strictly below: a range in a tree."""
+        top = self._known(code)
+        if self._last is not None:
+            return range(top + 1, self._last[top] + 1)
+        return sorted(self._walk("child", top) - {top})
+
+    def descendants(self, code: str) -> Codes:
+        """Every code strictly below."""
+        return Codes(self, self.below(code))
+
+    def flags(self, number: int) -> int:
+        """INACTIVE and ABSTRACT of a concept."""
+        return self._parts["flags"][number]
+
+    def inactive(self, code: str) -> bool:
+        """By the flag."""
+        return bool(self.flags(self._known(code)) & INACTIVE)
+
+    def concept(self, code: str) -> Concept:
+        """The concept with everything known."""
+        number = self._known(code)
+        extra, flags = self.record(number), self.flags(number)
+        inactive = bool(flags & INACTIVE)
+        properties = tuple(extra.get("property", ()))
+        status = next((text_of(value_of(p)[1]) for p in properties if p.get("code") == "status"), None)
+        return Concept(
+            self.code(number),
+            self.display(number),
+            extra.get("definition"),
+            tuple(designation(d) for d in extra.get("designation", ())),
+            properties,
+            (),
+            self.about.get("language"),
+            bool(flags & ABSTRACT),
+            inactive,
+            status or ("inactive" if inactive else None),
+        )
+
+    def values(self, code: str, name: str) -> Iterable[str]:
+        """The values of a property; codes and displays count as properties too."""
+        number = self._known(code)
+        if name in ("code", "display"):
+            return [code if name == "code" else self.display(number)]
+        if name in ("inactive", "notSelectable"):
+            flag = INACTIVE if name == "inactive" else ABSTRACT
+            return ["true"] if self.flags(number) & flag else []
+        extra = self.record(number)
+        if name == "designation":
+            return [d.get("value", "") for d in extra.get("designation", ())]
+        return [text_of(value_of(p)[1]) for p in extra.get("property", ()) if p.get("code") == name]
+
+    @cached_property
+    def _index(self) -> Index:
+        at, words = self._ints["word_at"], bytes(self._parts["word"])
+        texts = [words[at[i] : at[i + 1]].decode() for i in range(len(at) - 1)]
+        return Index(texts, lambda i: self._list("posting", i))
+
+    def ranked(self, text: str) -> list[int]:
+        """The numbers of concepts whose names match, best first."""
+        order = self._ints["ranked"]
+        return [order[r] for r in rank(self._index, text)]
+
+    def search(self, text: str) -> Codes | None:
+        """Codes whose names match, best first."""
+        return Codes(self, self.ranked(text))
+
+    def special_filter(self, name: str, operator: str, value: str) -> Iterable[str] | None:
+        """A plain table has no filters of its own."""
+        return None
+
+    def ranges(self, numbers: Sequence[int]) -> list[tuple[str, str]]:
+        """The codes of the numbers as ranges, first and last, in the order of the code texts.
+
+        All codes between the ends of a range belong to it, so a search can ask for ranges of entries.
+        """
+        wanted = numbers if isinstance(numbers, range) else set(numbers)
+        ordered = self._ints["sorted"]
+        found: list[tuple[str, str]] = []
+        start: int | None = None
+        for place in range(self._total + 1):
+            inside = place < self._total and ordered[place] in wanted
+            if inside and start is None:
+                start = place
+            elif not inside and start is not None:
+                found.append((self.code(ordered[start]), self.code(ordered[place - 1])))
+                start = None
+        return found
