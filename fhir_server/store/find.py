@@ -13,6 +13,8 @@ from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
+from fhir_server.store.store import Store
+from fhir_server.store.together import Search as Together
 from profiles import model
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError, Issue
@@ -202,6 +204,10 @@ async def read_rows(search: Search, filter: Mapping[str, Any], position: Positio
         return rows
     if position is not None:
         filter = {"$and": [filter, beyond((), position)]}
+    elif isinstance(search.source, Store) and search.reads.at is None:
+        together = Together(filter, order((), False), limit, search.remaining())
+        rows, search.reads.at = await search.source.find_together(together)
+        return rows
     found: list[Document] = await search.reads.find_documents(
         filter, sort=order((), backward), limit=limit, max_time_ms=search.remaining()
     )

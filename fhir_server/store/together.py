@@ -1,4 +1,4 @@
-"""Searches that arrive together, sent as one: the micro-batch of searches whose work is bounded (DESIGN.md §2)."""
+"""Searches that arrive together, sent as one: the micro-batch of searches (DESIGN.md §2)."""
 
 from __future__ import annotations
 
@@ -19,31 +19,43 @@ Answer = tuple[list[Document], Timestamp]
 
 # Which of the searches a document answers.
 MARK = "q"
+# Milliseconds that searches may take together; one that is slower than its share of that goes alone from then on.
+QUICK = 100
+SLOW = 0.03
+# Seconds that a kind of search is remembered as slow, and how many kinds are.
+MEMORY = 60.0
+KINDS = 1_000
+# An entry begins with its type and parameter in so many characters; the value follows.
+KEY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A find on `resources`: its documents come with the instant of the state they were read at."""
+    """A find on `resources`; `max_time_ms` is the time it may take when it goes alone."""
 
     filter: Mapping[str, Any]
     sort: Sort
     limit: int
-    projection: Mapping[str, Any] | None = None
+    max_time_ms: int | None = None
 
 
 class Together:
-    """For searches by an exact entry and with a limit: a slow one would hold up its neighbours.
+    """Searches by an entry with a limit are short; together they cost a fraction.
 
-    Identifier searches, 16 together against one by one: 17 against 140 µs CPU of this process each, and 33 against
-    100 of mongod (mongod 6.0.5, 2 cores).
+    16 identifier searches together against one by one: 17 against 140 µs CPU of this process each, and 33 against
+    100 of mongod (mongod 6.0.5, 2 cores). A slow one would hold up its neighbours, so together they have 0.1 seconds;
+    after that each goes alone, and the kinds of search that were slow then stay alone for a minute.
     """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._batches: Batches[Search, Answer] = Batches(self._send, size=32, lanes=2)
+        self._slow: dict[str, float] = {}
 
     async def find(self, search: Search) -> Answer:
         """The documents of one search, and the instant for its further pages."""
+        if self._slow and self._slow.get(kind(search), 0) > _now():
+            return await self._alone(search)
         return await self._batches(search)
 
     async def close(self) -> None:
@@ -54,14 +66,30 @@ class Together:
             return [await self._alone(searches[0])]
         try:
             return await self._united(searches)
-        except FhirError:
+        except FhirError as error:
+            if error.code == "transient":
+                raise
             # One of them is at fault, or too slow: each gets its own answer.
-            return await asyncio.gather(*map(self._alone, searches), return_exceptions=True)  # type: ignore[return-value]
+            return await asyncio.gather(*map(self._timed, searches), return_exceptions=True)  # type: ignore[return-value]
+
+    async def _timed(self, search: Search) -> Answer:
+        started = _now()
+        try:
+            return await self._alone(search)
+        finally:
+            if _now() - started > SLOW:
+                self._remember(kind(search))
+
+    def _remember(self, slow: str) -> None:
+        if len(self._slow) >= KINDS:
+            self._slow.clear()
+        self._slow[slow] = _now() + MEMORY
 
     async def _alone(self, search: Search) -> Answer:
         reads = Reads(self._driver, "snapshot")
-        options: dict[str, Any] = {"sort": search.sort, "limit": search.limit, "projection": search.projection}
-        documents = await reads.find_documents(search.filter, **options)
+        documents = await reads.find_documents(
+            search.filter, sort=search.sort, limit=search.limit, max_time_ms=search.max_time_ms
+        )
         assert reads.at is not None
         return documents, reads.at
 
@@ -70,14 +98,30 @@ class Together:
         first, *others = [_stages(search, number) for number, search in enumerate(searches)]
         rest = [{"$unionWith": {"coll": "resources", "pipeline": stages}} for stages in others]
         found: list[list[Document]] = [[] for _ in searches]
-        for document in await reads.aggregate([*first, *rest]):
+        for document in await reads.aggregate([*first, *rest], max_time_ms=QUICK):
             found[document.pop(MARK)].append(document)
         assert reads.at is not None
         return [(documents, reads.at) for documents in found]
 
 
+def kind(search: Search) -> str:
+    """What searches have in common that differ in their values only."""
+    return _shape(search.filter)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:KEY]
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_shape(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_shape, value)) + "]"
+    return type(value).__name__
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def _stages(search: Search, number: int) -> list[Mapping[str, Any]]:
-    stages: list[Mapping[str, Any]] = [{"$match": search.filter}, {"$sort": search.sort}, {"$limit": search.limit}]
-    if search.projection:
-        stages.append({"$project": search.projection})
-    return [*stages, {"$set": {MARK: number}}]
+    return [{"$match": search.filter}, {"$sort": search.sort}, {"$limit": search.limit}, {"$set": {MARK: number}}]
