@@ -17,6 +17,7 @@ from fhir_server import logs
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.config import Config
 from fhir_server.context import Context
+from fhir_server.demo import load_demo
 from fhir_server.ids import TimeOrdered
 from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
@@ -51,8 +52,11 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """The database is open inside."""
         async with AsyncExitStack() as stack:
-            self.fhir.context = await open_context(self.config, stack)
+            context = await open_context(self.config, stack)
+            if self.config.demo:
+                await load_demo(context)
             quiet_collector()
+            self.fhir.context = context
             yield
             self.stopping = True
             self.fhir.context = None

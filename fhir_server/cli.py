@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,17 +11,12 @@ import typer
 from pydantic import ValidationError
 
 from fhir_server.config import Config
+from fhir_server.load import load, seed
 from profiles.outcome import FhirError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A standards-first FHIR R4 server on MongoDB.")
 
 
-@app.callback()
-def _commands() -> None:
-    """Commands are rows: one function each."""
-
-
-@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port.", show_default="8000")] = None,
@@ -37,6 +33,12 @@ def serve(
     from fhir_server.serve import run
 
     run(settings(**locals()))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"serve": serve, "load": load, "seed": seed}
+
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def settings(**given: Any) -> Config:

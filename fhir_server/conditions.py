@@ -59,6 +59,17 @@ def only(found: Sequence[Stored], type: str) -> Stored | None:
     return found[0] if found else None
 
 
+async def once(context: Context, request: Request) -> None:
+    """With `Idempotency-Key`, refuse what was carried out before (409); to be called in the open transaction."""
+    text = request.headers.get("idempotency-key")
+    if not text or not isinstance(context.store, Transaction):
+        return
+    key = "once/" + hashlib.sha256(text.encode()).hexdigest()
+    if await context.store.find_documents({"_id": key}, collection="match_keys", limit=1):
+        raise FhirError("duplicate", "A request with this Idempotency-Key was carried out already.")
+    await context.store.match_key(key)
+
+
 async def hold(context: Context, request: Request, *keys: str) -> None:
     """Take match keys in the open transaction, unless the transaction that carries the request has done so."""
     if request.resolved is None and isinstance(context.store, Transaction):

@@ -65,3 +65,4 @@ class Context:
     seal: Seal
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    gate: Any = None

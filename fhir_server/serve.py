@@ -13,8 +13,9 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from fhir_server.app import App, build_app, embedded_url
+from fhir_server.app import App, build_app, embedded_url, open_context
 from fhir_server.config import Config
+from fhir_server.demo import load_demo
 from fhir_server.protocol import uvicorn_settings
 from profiles.outcome import FhirError
 
@@ -78,7 +79,10 @@ def _run_workers(config: Config) -> None:
     stack = AsyncExitStack()
     try:
         url = config.mongo or loop.run_until_complete(embedded_url(config, stack))
-        _export(config.model_copy(update={"mongo": url}))
+        whole = config.model_copy(update={"mongo": url, "demo": False})
+        if config.demo:
+            loop.run_until_complete(_demo(whole))
+        _export(whole)
         settings = uvicorn.Config(
             "fhir_server.app:from_environment",
             factory=True,
@@ -93,6 +97,11 @@ def _run_workers(config: Config) -> None:
     finally:
         loop.run_until_complete(stack.aclose())
         loop.close()
+
+
+async def _demo(config: Config) -> None:
+    async with AsyncExitStack() as stack:
+        await load_demo(await open_context(config, stack))
 
 
 def _export(config: Config) -> None:

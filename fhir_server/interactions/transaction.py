@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fhir_server.atomic import atomically
 from fhir_server.bundle import Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
-from fhir_server.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.replies import entry_request, reply
 from fhir_server.respond import Response, bundle, failure
@@ -53,6 +53,7 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
     await _check(entries, request)
 
     async def work(inner: Context) -> dict[int, bytes]:
+        await once(inner, request)
         return await _attempt(made, request, inner, perform)
 
     replies = await atomically(context, work)
