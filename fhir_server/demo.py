@@ -5,8 +5,8 @@ from __future__ import annotations
 import structlog
 
 from fhir_server.context import Context
-from fhir_server.loading.hospital import load_hospital
 from fhir_server.loading.direct import Direct
+from fhir_server.loading.hospital import load_hospital
 from fhir_server.store import Store
 
 log = structlog.get_logger()

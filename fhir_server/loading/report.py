@@ -39,8 +39,9 @@ def _told(report: Report, files: int) -> str:
 def summarize(console: Console, report: Report) -> None:
     """Print what was loaded, what was there before, and what failed and why."""
     rate = report.loaded / report.seconds
+    source = f" from {report.files:,} files" if report.files else ""
     console.print(
-        f"Loaded {report.loaded:,} resources from {report.files:,} files in {report.seconds:.1f} s ({rate:,.0f}/s).",
+        f"Loaded {report.loaded:,} resources{source} in {report.seconds:.1f} s ({rate:,.0f}/s).",
         highlight=False,
     )
     if report.known:

@@ -52,10 +52,13 @@ class Report:
 
 @dataclass(slots=True)
 class Load:
-    """One load: `width` units at work at once; `tell` is called with the report whenever something was done."""
+    """One load: `width` units at work at once; `tell` is called with the report whenever something was done.
+
+    Without a journal nothing is remembered: for what may be sent again as often as one likes.
+    """
 
     target: Target
-    journal: Journal
+    journal: Journal | None
     width: int
     tell: Callable[[Report], None]
     report: Report = field(default_factory=Report)
@@ -66,8 +69,8 @@ class Load:
 
     async def run(self, files: Sequence[File], *, again: bool = False) -> Report:
         """Load the files; `again`: also what an earlier load brought in."""
-        self.known = {} if again else await self.journal.known()
-        await self._all(self._open(files))
+        self.known = await self.journal.known() if self.journal and not again else {}
+        await self.send(self._open(files))
         await self._second_chance()
         return self.report
 
@@ -76,7 +79,7 @@ class Load:
         failed, self.failed = self.failed, []
         moved = self.report.loaded > 0
         if moved:
-            await self._all(narrow(unit, {fault.number for fault in faults}) for unit, faults in failed)
+            await self.send(narrow(unit, {fault.number for fault in faults}) for unit, faults in failed)
         for _, faults in self.failed if moved else failed:
             self.report.fault(*faults)
 
@@ -104,7 +107,7 @@ class Load:
         self.report.known += unit.count - due.count
         yield due
 
-    async def _all(self, due: Iterable[Unit]) -> None:
+    async def send(self, due: Iterable[Unit]) -> None:
         """Send the units, `width` at once; the files are read no faster than they go out."""
         source = iter(due)
         async with asyncio.TaskGroup() as workers:
@@ -122,6 +125,8 @@ class Load:
 
     async def _note(self, key: str, failed: Failed) -> None:
         """Write the unit down; what is answered meanwhile goes with the next write, so a lone one waits for nobody."""
+        if self.journal is None:
+            return
         self._rows[key] = failed
         if self._writing:
             return
