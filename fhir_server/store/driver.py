@@ -52,10 +52,13 @@ class Driver:
         """The one place where the driver is called; tests make the n-th call fail here."""
         return await operation(*args, **options)
 
-    async def command(self, command: Document, session: Session | None = None) -> Document:
-        """One database command; half the driver's cost of a cursor object."""
+    async def command(
+        self, command: Document, session: Session | None = None, seconds: float | None = None
+    ) -> Document:
+        """One database command; half the driver's cost of a cursor object. The database is told the time limit."""
         run: Any = self.database.command
-        reply: Document = await self.send(run, command, session=session, codec_options=AWARE)
+        with pymongo.timeout(seconds or self.limit):
+            reply: Document = await self.call(run, command, session=session, codec_options=AWARE)
         return reply
 
     async def more(self, cursor: int, collection: str, session: Session | None = None) -> Document:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson import Timestamp
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, NetworkTimeout
 
 from fhir_server.store.driver import Driver, Session
 from fhir_server.store.errors import told
@@ -85,32 +85,33 @@ class Reads:
 
     async def _all(self, command: Document, max_time_ms: int | None) -> list[Document]:
         collection = command.get("find") or command["aggregate"]
-        if max_time_ms:
-            command["maxTimeMS"] = max_time_ms
+        seconds = max_time_ms / 1000 if max_time_ms else None
         with told():
-            cursor = (await self._first(command))["cursor"]
+            cursor = (await self._first(command, seconds))["cursor"]
             documents: list[Document] = cursor["firstBatch"]
             while cursor["id"]:
                 cursor = (await self._driver.more(cursor["id"], collection, self._session))["cursor"]
                 documents += cursor["nextBatch"]
         return documents
 
-    async def _first(self, command: Document) -> Document:
+    async def _first(self, command: Document, seconds: float | None) -> Document:
         if self._session is not None:
-            return await self._driver.command(command, self._session)
+            return await self._driver.command(command, self._session, seconds)
         if self._level is not None:
             command["readConcern"] = self._concern()
-        reply = await self._again(command)
+        reply = await self._again(command, seconds)
         if self._level == "snapshot" and self.at is None:
             self.at = reply["cursor"]["atClusterTime"]
         return reply
 
-    async def _again(self, command: Document) -> Document:
+    async def _again(self, command: Document, seconds: float | None) -> Document:
         """A read is safe to repeat, once, when the connection broke under it."""
         try:
-            return await self._driver.command(command)
+            return await self._driver.command(command, None, seconds)
+        except NetworkTimeout:
+            raise
         except ConnectionFailure:
-            return await self._driver.command(command)
+            return await self._driver.command(command, None, seconds)
 
     def _concern(self) -> Document:
         concern: Document = {"level": self._level}
