@@ -119,14 +119,19 @@ class Access:
 
 
 def access(principal: Principal, kind: str, verb: str, world: World) -> Access:
-    """The caller's access to a type with one verb of `cruds`; deny by default."""
+    """The caller's access to a type with one verb of `cruds`; deny by default.
+
+    Who is not shown all elements of a type cannot update it: what is hidden would be lost.
+    """
     if kind in READ_ONLY_TYPES and verb in WRITES:
         return Access(NOTHING)
     rows = _rows(principal, kind, verb)
     parts = [either(_row(row, principal, kind, world, verb) for row in rows), _scopes(principal, kind, verb, world)]
-    if every(parts) == NOTHING:
+    hidden = _hidden(rows)
+    blind = verb == "u" and bool(hidden | _hidden(_rows(principal, kind, "r")))
+    if blind or every(parts) == NOTHING:
         return Access(NOTHING)
-    return Access(every([*parts, *_restrictions(principal, kind, verb, world)]), _hidden(rows))
+    return Access(every([*parts, *_restrictions(principal, kind, verb, world)]), hidden)
 
 
 def reachable(principal: Principal, kind: str, world: World) -> Access:

@@ -42,13 +42,13 @@ async def _create_unless(pairs: Pairs, resource: Resource, request: Request, con
     async with turn(context, "match", key):
         found = only(await matching(type, pairs, request, context), type)
         if found is not None:
-            return written(found, False, request, context)
+            return written(access.shown(request, context, found), False, request, context)
 
         async def work(inner: Context) -> Response:
             await hold(inner, request, key)
             again = only(await matching(type, pairs, request, inner), type)
             if again is not None:
-                return written(again, False, request, inner)
+                return written(access.shown(request, inner, again), False, request, inner)
             return await create_new(resource, request.assigned or inner.new_id(), request, inner, "POST")
 
         return await atomically(context, work)

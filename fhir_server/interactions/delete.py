@@ -58,6 +58,7 @@ async def conditional_delete(request: Request, context: Context) -> Response:
 
     async def work(inner: Context) -> int:
         found = await matching(type, request.query, request, inner, most + 1)
+        found = [stored for stored in found if await access.sees(request, inner, stored)]
         _check_count(found, most, type)
         for stored in found:
             await check_unreferenced(stored, inner)

@@ -10,11 +10,12 @@ from fhir_server.context import Context, Pairs, Request
 from fhir_server.interactions.read import missing
 from fhir_server.links import PAGE
 from fhir_server.paging import count_asked, page_url, self_url
-from fhir_server.respond import EPOCH, Response, bundle, history_entry
-from fhir_server.store import Page, Store
+from fhir_server.respond import EPOCH, Response, bundle, history_entry, milliseconds
+from fhir_server.store import Page, Store, Stored
 from profiles.outcome import FhirError
 from search.values import span
 
+PAGES = 20  # pages read for one that a caller with limits may see
 KNOWN = frozenset(("_since", "_at", "_count", "_page", "_format", "_pretty", "_sort"))
 
 
@@ -23,19 +24,40 @@ async def history(request: Request, context: Context) -> Response:
     token = request.first(PAGE)
     state = context.seal.open(token, _about(request)) if token else {}
     pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
-    page = await _page(request, pairs, state.get("cursor"), context)
+    page = await _visible(request, pairs, state.get("cursor"), context)
     if not page.versions and not page.total and "_since" not in dict(pairs) and len(request.parts) == 3:
         raise missing(request)
     links = {"self": self_url(request, pairs, context, token)}
     if page.cursor is not None:
         links["next"] = page_url(request, context, {"query": pairs, "cursor": page.cursor}, _about(request))
-    shown = [stored for stored in page.versions if await access.sees(request, context, stored)]
-    entries = [history_entry(stored, context) for stored in shown]
+    entries = [history_entry(access.shown(request, context, stored), context) for stored in page.versions]
     return Response(200, {}, bundle("history", entries, context, total=page.total, links=links))
 
 
 def _about(request: Request) -> str:
-    return f"history {'/'.join(request.parts)}"
+    return f"history {'/'.join(request.parts)}{access.mark(request)}"
+
+
+async def _visible(request: Request, pairs: Pairs, cursor: Any, context: Context) -> Page:
+    """A page of what the caller may see, each version judged by its own content.
+
+    Pages are read on until one is full, at most twenty; a total is told only where all of it was seen.
+    """
+    page = await _page(request, pairs, cursor, context)
+    if access.sees_everything(request, context):
+        return page
+    count = count_asked(pairs, context.config)
+    found: list[Stored] = []
+    for _ in range(PAGES):
+        found += [stored for stored in page.versions if await access.sees(request, context, stored)]
+        if page.cursor is None or len(found) > count:
+            break
+        page = await _page(request, pairs, page.cursor, context)
+    if len(found) > count:
+        last = found[count - 1]
+        after = (last.version,) if len(request.parts) == 3 else (milliseconds(last.at), f"{last.type}/{last.id}")
+        return Page(found[:count], None, after)
+    return Page(found, len(found) if cursor is None and page.cursor is None else None, page.cursor)
 
 
 async def _page(request: Request, pairs: Pairs, cursor: Any, context: Context) -> Page:

@@ -33,6 +33,7 @@ def missing(request: Request) -> FhirError:
 async def _shown(stored: Stored | None, request: Request, context: Context) -> Response:
     if stored is None or not await access.sees(request, context, stored):
         raise missing(request)
+    stored = access.shown(request, context, stored)
     if stored.body is None:
         name = f"{stored.type}/{stored.id}"
         raise FhirError("deleted", f"{name} was deleted.", headers={"ETag": f'W/"{stored.version}"'})

@@ -37,10 +37,11 @@ async def posted_search(request: Request, context: Context) -> Response:
 async def search(request: Request, context: Context) -> Response:
     """A searchset Bundle."""
     token = request.first(PAGE)
-    about = f"search {'/'.join(part for part in request.parts if part != '_search')}"
+    about = f"search {'/'.join(part for part in request.parts if part != '_search')}{access.mark(request)}"
     state = context.seal.open(token, about) if token else {}
     pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
     query = _query(request, pairs, context)
+    access.check_query(request, context, query)
     visible = access.clause_of(request, context)
     found = await find(context.store, query, registry=context.registry, cursor=state.get("cursor"), access=visible)
     links = {"self": self_url(request, list(query.used), context, token)}
@@ -48,6 +49,8 @@ async def search(request: Request, context: Context) -> Response:
         cursor = getattr(found, relation)
         if cursor is not None:
             links[relation] = page_url(request, context, {"query": pairs, "cursor": cursor}, about)
+    found.matches = [access.shown(request, context, stored) for stored in found.matches]
+    found.included = [access.shown(request, context, stored) for stored in found.included]
     return _answer(query, found, links, context)
 
 

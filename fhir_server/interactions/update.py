@@ -74,6 +74,7 @@ async def _first(resource: Resource, id: str, request: Request, context: Context
     if not context.config.update_create:
         raise FhirError("not-supported", f"{resource['resourceType']}/{id} is not known; POST creates it.", status=405)
     await access.admit(request, context, "create")
+    await access.may_store(request, context, resource, "c")
     return await create_new(resource, id, request, context, method)
 
 
@@ -120,6 +121,7 @@ async def _update_match(found: Stored | None, resource: Resource, request: Reque
     id = found.id if found is not None else own
     if id is None:
         await access.admit(request, context, "create")
+        await access.may_store(request, context, resource, "c")
         return await create_new(resource, request.assigned or context.new_id(), request, context, "PUT")
     named = replace(request, parts=(request.type, id))
     return await put({**resource, "id": id}, id, named, context)

@@ -1,0 +1,98 @@
+"""Hidden elements: taken out of answers, and the search keys that would tell of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from search.clauses import Between, Body, Chain, Clause, Every, Has, OneOf, Some, Without
+from search.params import Atom, Registry
+from search.query import Query
+from search.words import ELSEWHERE, NARRATIVE
+
+KEY = 5
+# What no key can tell: a check on the body, and the words of a resource.
+WHOLE = frozenset({"body", NARRATIVE, ELSEWHERE})
+
+
+def without_elements(resource: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A copy without the elements (`Patient.contact.telecom`) and their extensions (`_birthDate`), marked SUBSETTED."""
+    kind = resource["resourceType"]
+    paths = [name.split(".")[1:] for name in names if name.split(".")[0] == kind]
+    made = resource
+    for path in paths:
+        made = _without(made, path)
+    if made is resource:
+        return resource
+    meta = made.get("meta", {})
+    tags = [tag for tag in meta.get("tag", ()) if tag.get("code") != SUBSETTED["code"]]
+    return made | {"meta": meta | {"tag": [*tags, SUBSETTED]}}
+
+
+SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+
+
+def _without(node: Any, path: list[str]) -> Any:
+    if isinstance(node, list):
+        return [_without(item, path) for item in node]
+    if not isinstance(node, dict):
+        return node
+    name, rest = path[0], path[1:]
+    if not rest:
+        gone = {key for key in node if key.lstrip("_") == name or _is_choice(key.lstrip("_"), name)}
+        return {key: value for key, value in node.items() if key not in gone} if gone else node
+    return node | {name: _without(node[name], rest)} if name in node else node
+
+
+def _is_choice(key: str, name: str) -> bool:
+    """`deceased[x]` in a policy is `deceasedBoolean` in JSON."""
+    return name.endswith("[x]") and key.startswith(name[:-3]) and key[len(name) - 3 : len(name) - 2].isupper()
+
+
+def hidden_keys(kind: str, names: Collection[str], registry: Registry) -> frozenset[str]:
+    """The keys of search entries that are made from the elements, and what no key can tell."""
+    paths = [tuple(name.removesuffix("[x]").split(".")[1:]) for name in names if name.split(".")[0] == kind]
+    if not paths:
+        return frozenset()
+    atoms = (atom for parameter in registry.of(kind) for atom in parameter.atoms)
+    return WHOLE.union(atom.key for atom in atoms if _looks_at(atom, paths))
+
+
+def _looks_at(atom: Atom, paths: list[tuple[str, ...]]) -> bool:
+    """Whether a place lies in, above or below one of the paths; an expression that only FHIRPath knows may."""
+    if atom.place.expression:
+        return any(path[0] in atom.place.expression for path in paths)
+    steps = (tuple(step.name for step in route.steps) for route in atom.place.routes)
+    return any(_meets(own, path) for own in steps for path in paths)
+
+
+def _meets(own: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return all(a == b or a.startswith(b) for a, b in zip(own, path, strict=False))
+
+
+def keys_of(query: Query) -> set[str]:
+    """The keys a query looks at: in its condition, chains and `_has` with it, its sort and its includes."""
+    found = set(_keys(query.where))
+    found.update(atom.key for sort in query.sort if sort.parameter for atom in sort.parameter.atoms)
+    found.update(atom.key for each in query.includes for parameter in each.parameters for atom in parameter.atoms)
+    return found
+
+
+def _keys(clause: Clause) -> Iterator[str]:
+    match clause:
+        case OneOf(texts):
+            yield from (text[:KEY] for text in texts)
+        case Between(low=low):
+            yield low[:KEY]
+        case Body():
+            yield "body"
+        case Every(clauses) | Some(clauses):
+            for part in clauses:
+                yield from _keys(part)
+        case Without(part):
+            yield from _keys(part)
+        case Chain(keys=keys, where=where) | Has(keys=keys, where=where):
+            yield from keys
+            yield from _keys(where)
+        case _:
+            yield from getattr(clause, "keys", ())
