@@ -18,6 +18,7 @@ from search.places import Place, places, relative
 
 # Values of the search parameter types, http://hl7.org/fhir/R4/search.html#ptypes.
 TYPES = ("number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special")
+COMPONENT = "_____"  # the key of a component, whose values are written under that of its composite
 SHARED = "__"  # stands for the type in the keys of parameters that all types have
 # The document itself tells: `_id`, and the instant of its last update.
 UNWRITTEN = frozenset({"_id", "_lastUpdated"})
@@ -157,7 +158,7 @@ class Registry:
         for place in places(row.expression, type_name, "composite"):
             for route in place.routes:
                 root = type_name if expression.startswith("%resource.") else route.type
-                atoms += [Atom("", named.type, p) for p in relative(expression, root, named.type)]
+                atoms += [Atom(COMPONENT, named.type, p) for p in relative(expression, root, named.type)]
         return Parameter(
             named.code, named.type, named.url, type_name, expression, named.targets, tuple(dict.fromkeys(atoms))
         )

@@ -195,13 +195,23 @@ class Links:
 
     async def _reached(self, chain: Chain, rows: list[Document]) -> set[str]:
         """The entries of the rows that lead to a target for which the chain holds."""
+        if chain.how == "canonical":
+            return await self._reached_by_url(chain, rows)
         code = TYPE_CODES[chain.target]
         heads = {key + code: key for key in chain.keys}
         ids = {e[7:] for row in rows for e in row["s"] if e[:7] in heads}
-        if chain.how != "reference":
-            return set()
         found = await self._holding(chain.where, [f"{chain.target}/{i}" for i in sorted(ids)])
         return {head + name.partition("/")[2] for head in heads for name in found}
+
+    async def _reached_by_url(self, chain: Chain, rows: list[Document]) -> set[str]:
+        url = self.search.registry.lookup(chain.target, "url")
+        heads = tuple(f"{key}^" for key in chain.keys)
+        urls = sorted({e[6:].partition("|")[0] for row in rows for e in row["s"] if e.startswith(heads)})
+        if url is None or not urls:
+            return set()
+        targets = await self._checked(every((OneOf(tuple(url.key + u for u in urls[:MOST])), chain.where)))
+        texts = [self._reaching(chain, row) for row in targets]
+        return {t for clause in texts if isinstance(clause, OneOf) for t in clause.texts}
 
     async def _holding(self, where: Clause, names: list[str]) -> set[str]:
         found: set[str] = set()

@@ -11,24 +11,27 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from search.clauses import Between, Body, Clause, OneOf, Resource, after, every, some
-from search.params import Parameter
+from search.clauses import Between, Body, Clause, OneOf, Resource, after, every, some, starting
+from search.filters import KEY
+from search.matches import matches
+from search.params import COMPONENT, Parameter
 from search.places import Place
 from search.texts import SEPARATOR, code, system, tokens
 from search.types import date, number, quantity, reference, string, token, uri
-from search.types.rows import Add, Emit
+from search.types.rows import Add, Emit, presence
 from search.values import Around, invalid, prefixed, span, split, unescape
 from search.walks import at_place
 
 Text = tuple[str, str | None]  # the text of a part, and its system where it is a token
 
-_EMITTERS = {
-    "string": string.EMIT,
-    "number": number.EMIT,
-    "date": date.EMIT,
-    "quantity": quantity.EMIT,
-    "reference": reference.EMIT,
-    "uri": uri.EMIT,
+_MODULES: dict[str, Any] = {
+    "string": string,
+    "number": number,
+    "date": date,
+    "quantity": quantity,
+    "reference": reference,
+    "token": token,
+    "uri": uri,
 }
 
 
@@ -36,7 +39,7 @@ def part_texts(kind: str, type_name: str, value: Any, base: str) -> list[Text]:
     """The texts of one value of a part."""
     if kind == "token":
         return list(_token_texts(type_name, value))
-    maker = _EMITTERS[kind].get(type_name)
+    maker = _MODULES[kind].EMIT.get(type_name)
     found: list[str] = []
     if maker is not None:
         maker("")(value, found.append, base)
@@ -101,8 +104,18 @@ def matches_composite(parameter: Parameter, value: str, around: Around) -> Claus
     found = some(_joined(key, row) for key in parameter.keys for row in product(*columns))
     if _is_exact(parameter):
         return found
-    wide = some(Between(k + r[0].low, after(k + r[0].high)) for k in parameter.keys for r in product(*columns))
+    wide = some(starting(key + head) for key in parameter.keys for head in _heads(columns))
     return every((wide, _in_body(parameter, given, around)))
+
+
+def _heads(columns: list[list[Part]]) -> list[str]:
+    """The beginnings of entries that the parts which are points leave possible."""
+    heads = [""]
+    for column in columns:
+        if not all(p.point for p in column):
+            break
+        heads = [head + p.low + SEPARATOR for head in heads for p in column]
+    return heads
 
 
 def _is_exact(parameter: Parameter) -> bool:
@@ -130,10 +143,10 @@ def _joined(key: str, row: tuple[Part, ...]) -> Clause:
     head = key + "".join(p.low + SEPARATOR for p in before) + last.low
     low, high = (head + SEPARATOR, head + " ") if last.point else (head, head[: -len(last.low)] + last.high)
     tails = [p.system for p in row if p.coded]
-    known = [t for t in tails if t is not None]
-    if len(known) < len(tails):
-        return Between(low, high, (*last.parts, *(SEPARATOR + t + SEPARATOR for t in known)))
-    tail = "".join(SEPARATOR + t for t in known)
+    if None in tails:
+        parts = tuple(SEPARATOR + t + SEPARATOR for t in tails[:-1] if t is not None)
+        return Between(low, high, (*last.parts, *parts), SEPARATOR + tails[-1] if tails[-1] is not None else "")
+    tail = "".join(SEPARATOR + t for t in tails if t is not None)
     return OneOf((low + tail,)) if last.point else Between(low, high, last.parts, SEPARATOR + tail)
 
 
@@ -174,7 +187,7 @@ def _string_part(component: Parameter, value: str, around: Around) -> list[Part]
 def _reference_part(component: Parameter, value: str, around: Around) -> list[Part]:
     clause = reference.refers_to(component, value, around)
     texts = clause.texts if isinstance(clause, OneOf) else ()
-    return [Part(text, text, True) for text in texts]
+    return [Part(text[KEY:], text[KEY:], True) for text in texts]
 
 
 PARTS: dict[str, Callable[[Parameter, str, Around], list[Part]]] = {
@@ -202,22 +215,14 @@ def _element_holds(parameter: Parameter, given: list[str], element: Any, root: R
 
 
 def _part_holds(component: Parameter, value: str, element: Any, root: Resource, around: Around) -> bool:
-    found = [
-        (kind, v)
-        for a in component.atoms
-        for kind, v in at_place(root if a.place.name.startswith("%resource") else element, a.place)
-    ]
-    stretches = _part(component, value, around)
-    if component.type == "quantity" and any(quantity.interval_matches(k, v, value) for k, v in found):
-        return True
-    texts = [t for kind, v in found for t in part_texts(component.type, kind, v, around.base)]
-    return any(_text_holds(p, t) for p in stretches for t in texts)
-
-
-def _text_holds(part: Part, text: Text) -> bool:
-    if part.point:
-        return text[0] == part.low and part.system in (None, text[1])
-    return part.low <= text[0] < part.high and all(p in text[0] for p in part.parts)
+    """One part on one element: the element is taken for a resource, and the part for a parameter of it."""
+    found: set[str] = set()
+    here = element
+    for atom in component.atoms:
+        here = root if atom.place.name.startswith("%resource") else element
+        for type_name, inner in at_place(here, atom.place):
+            _MODULES[component.type].EMIT.get(type_name, presence)(COMPONENT)(inner, found.add, around.base)
+    return matches(_MODULES[component.type].MATCH[""](component, value, around), sorted(found), here)
 
 
 EMIT: dict[str, Callable[[str], Emit]] = {}

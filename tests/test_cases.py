@@ -1,0 +1,132 @@
+"""Every case of tests/cases/*.yaml, in memory, as a filter on a real mongod, and over HTTP: the three must agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from fhir_server.store import New, Store, open_store
+from fhir_server.store.find import find
+from profiles.json import encode
+from profiles.outcome import FhirError
+from search.entries import compartment
+from search.query import parse
+from tests.searching import BASE, NOW, Case, all_cases, files, world
+
+CASES = all_cases()
+
+
+def compare(case: Case, found: list[str]) -> None:
+    """In order where the case says so; as a set otherwise, nothing twice."""
+    if case.ordered:
+        assert found == list(case.names)
+    else:
+        assert sorted(found) == sorted(case.names)
+
+
+def refused(case: Case, error: FhirError) -> None:
+    assert case.error, error.text
+    assert case.error in error.text
+    assert error.status == 400
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_in_memory(case: Case) -> None:
+    """The clauses of a query, run on the entries of each resource, find what the case says."""
+    here = world(case.file)
+    try:
+        query = here.query(case)
+        found = here.find(query.clauses)
+    except FhirError as error:
+        refused(case, error)
+        return
+    assert not case.error
+    assert sorted(found) == sorted(case.names)
+
+
+class Databases:
+    """One database per file of cases, filled when the first case needs it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.runner = asyncio.Runner()
+        self.stores: dict[str, Store] = {}
+
+    def store(self, file: str) -> Store:
+        if file not in self.stores:
+            self.stores[file] = self.runner.run(self._filled(file))
+        return self.stores[file]
+
+    async def _filled(self, file: str) -> Store:
+        store = await open_store(self.url, self.database(file))
+        here = world(file)
+        at = datetime.fromisoformat("2025-06-01T12:00:00+00:00").astimezone(UTC)
+        news = []
+        for resource in here.resources:
+            kind, id_ = resource["resourceType"], resource["id"]
+            when = datetime.fromisoformat(resource["meta"]["lastUpdated"].replace("Z", "+00:00")) or at
+            body, written = encode(resource), here.entries[f"{kind}/{id_}"]
+            news.append(New(kind, id_, 1, when, body, written, compartment(resource)))
+        await asyncio.gather(*(store.create(new) for new in news))
+        deleted = await store.create(New("Patient", "gone", 1, at, b"{}", ["Pt"], "Patient/gone"))
+        await store.delete("Patient", "gone", deleted.version, at)
+        return store
+
+    def database(self, file: str) -> str:
+        return f"cases_{file.partition('.')[0]}"
+
+    def close(self) -> None:
+        for store in self.stores.values():
+            self.runner.run(store.close())
+        self.runner.close()
+        with MongoClient[Any](self.url) as client:
+            for file in files():
+                client.drop_database(self.database(file))
+
+
+@pytest.fixture(scope="module")
+def databases(mongo_url: str) -> Iterator[Databases]:
+    opened = Databases(mongo_url)
+    yield opened
+    opened.close()
+
+
+async def search(store: Store, case: Case, count: int) -> list[str]:
+    """The names of all matches, page by page."""
+    here = world(case.file)
+    registry, found, cursor = here.registry, [], None
+    pairs = [*case.pairs, ("_count", str(count))]
+    query = parse(case.type, pairs, registry, compartment=case.compartment, base=BASE, now=NOW)
+
+    async def terms(how: str, value: str) -> list[tuple[str, str]]:
+        return here.codes(how, value)
+
+    while True:
+        page = await find(store, query, registry=registry, cursor=cursor, terms=terms)
+        found += [f"{m.type}/{m.id}" for m in page.matches]
+        cursor = page.next
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_on_mongod(case: Case, databases: Databases) -> None:
+    """The same query as a filter on a real mongod, in pages of 3, finds what the case says; tombstones never show."""
+    store = databases.store(case.file)
+    try:
+        found = databases.runner.run(search(store, case, 3))
+    except FhirError as error:
+        refused(case, error)
+        return
+    assert not case.error
+    compare(case, found)
+
+
+def test_there_are_enough_cases() -> None:
+    """Six hundred cases or more, every one a query of its own."""
+    assert len(CASES) >= 600
