@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,53 +41,40 @@ class Page:
     cursor: Cursor | None
 
 
-async def page(reads: Reads, asked: Asked, count: int, cursor: Cursor | None) -> Page:
-    """At most `count` versions after `cursor`; one more is read to know whether another page follows."""
-    total = await _total(reads, asked)
-    if count == 0:
-        return Page([], total, None)
-    read = _instance if asked.id else _everything
-    documents = await read(reads, asked, count + 1, cursor)
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Reads by `_id` that travel with those of other requests: current versions, and superseded ones."""
+
+    current: Callable[[str], Awaitable[Stored | None]]
+    superseded: Callable[[str], Awaitable[Stored | None]]
+
+
+async def page(reads: Reads, lookup: Lookup, asked: Asked, count: int, cursor: Cursor | None) -> Page:
+    """At most `count` versions after `cursor`."""
+    if asked.id and asked.since is None and asked.at is None:
+        return await _instance(lookup, f"{asked.type}/{asked.id}", count, cursor)
+    total, documents = await asyncio.gather(_total(reads, asked), _everything(reads, asked, count + 1, cursor))
     versions = [stored_of(document) for document in documents[:count]]
-    following = _cursor(documents[count - 1], asked) if len(documents) > count else None
-    return Page(versions, total, following)
+    more = len(documents) > count > 0
+    return Page(versions, total, _cursor(documents[count - 1]) if more else None)
 
 
-def _cursor(document: Document, asked: Asked) -> Cursor:
-    if asked.id:
-        return (document["v"],)
-    return (_milliseconds(document["at"]), _resource_key(document))
-
-
-async def _instance(reads: Reads, asked: Asked, count: int, cursor: Cursor | None) -> list[Document]:
+async def _instance(lookup: Lookup, key: str, count: int, cursor: Cursor | None) -> Page:
     """Versions are numbered without gaps, so a page of them is named by `_id`: no sort, however many there are."""
-    key = f"{asked.type}/{asked.id}"
-    if cursor is None:
-        current = await reads.find_documents({"_id": key})
-        if not current:
-            return []
-        found = [d for d in current if _is_asked(d, asked)]
-        version = current[0]["v"]
-    else:
-        found, version = [], int(cursor[0])
-    while version > 1 and len(found) < count:
-        low = max(1, version - max(count, 50))
-        names = [version_key(key, number) for number in range(low, version)]
-        documents = await reads.find_documents({"_id": {"$in": names}}, collection="history")
-        documents.sort(key=lambda document: -int(document["v"]))
-        found += [d for d in documents if _is_asked(d, asked)]
-        if asked.since and documents and documents[-1]["at"] < asked.since:
-            break
-        version = low
-    return found[:count]
+    latest = await lookup.current(key)
+    if latest is None:
+        return Page([], 0, None)
+    start = latest.version if cursor is None else int(cursor[0])
+    end = max(start - count, 0)
+    names = [version_key(key, number) for number in range(start, end, -1) if number != latest.version]
+    older = await asyncio.gather(*map(lookup.superseded, names))
+    newest = [latest] if start == latest.version and count else []
+    versions = [*newest, *(stored for stored in older if stored is not None)]
+    return Page(versions, latest.version, (end,) if end and count else None)
 
 
-def _is_asked(document: Document, asked: Asked) -> bool:
-    if asked.since and document["at"] < asked.since:
-        return False
-    low, high = asked.at or (None, None)
-    until = document.get("until")
-    return (high is None or document["at"] < high) and (low is None or until is None or until > low)
+def _cursor(document: Document) -> Cursor:
+    return (_milliseconds(document["at"]), _resource_key(document))
 
 
 async def _everything(reads: Reads, asked: Asked, count: int, cursor: Cursor | None) -> list[Document]:
@@ -95,13 +83,15 @@ async def _everything(reads: Reads, asked: Asked, count: int, cursor: Cursor | N
     Instants of one resource grow strictly, so the pair names a version, and it stays the same when the version
     moves to the other collection between two pages.
     """
-    streams = []
-    for collection in ("resources", "history"):
-        filter = {**_bounds(asked, collection), **_after(cursor, collection)}
-        sort = {"at": -1, _RESOURCE[collection]: -1}
-        hint = await _hint(reads, asked, collection)
-        streams.append(await reads.find_documents(filter, collection=collection, sort=sort, limit=count, hint=hint))
+    streams = await asyncio.gather(*(_stream(reads, asked, name, count, cursor) for name in _RESOURCE))
     return list(_merged(streams))[:count]
+
+
+async def _stream(reads: Reads, asked: Asked, collection: str, count: int, cursor: Cursor | None) -> list[Document]:
+    filter = {**_bounds(asked, collection), **_after(cursor, collection)}
+    sort = {"at": -1, _RESOURCE[collection]: -1}
+    hint = await _hint(reads, asked, collection)
+    return await reads.find_documents(filter, collection=collection, sort=sort, limit=count, hint=hint)
 
 
 def _merged(streams: Iterable[list[Document]]) -> Iterable[Document]:
@@ -162,17 +152,21 @@ async def _hint(reads: Reads, asked: Asked, collection: str) -> str:
     """A rare type is read by `_id` and sorted; walking `at` for it would pass over everything else."""
     if asked.type is None:
         return "at"
+    if asked.id is not None:
+        return "_id_"
     prefix = {"_id": _prefix(f"{asked.type}/")}
     found = await reads.count(prefix, collection=collection, limit=SMALL_TYPE, hint="_id_")
     return "_id_" if found < SMALL_TYPE else "at"
 
 
 async def _total(reads: Reads, asked: Asked) -> int | None:
-    total = 0
-    for collection in ("resources", "history"):
-        hint = _count_hint(asked, _bounds(asked, collection))
-        total += await reads.count(_bounds(asked, collection), collection=collection, limit=COUNT_LIMIT, hint=hint)
+    total = sum(await asyncio.gather(*(_count(reads, asked, collection) for collection in _RESOURCE)))
     return total if total < COUNT_LIMIT else None
+
+
+async def _count(reads: Reads, asked: Asked, collection: str) -> int:
+    bounds = _bounds(asked, collection)
+    return await reads.count(bounds, collection=collection, limit=COUNT_LIMIT, hint=_count_hint(asked, bounds))
 
 
 def _count_hint(asked: Asked, bounds: Mapping[str, Any]) -> str | None:

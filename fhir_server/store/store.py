@@ -19,7 +19,7 @@ from fhir_server.store.batches import Batches
 from fhir_server.store.blobs import Blobs
 from fhir_server.store.driver import Driver
 from fhir_server.store.errors import DUPLICATE_KEY, fault, fault_of, fault_of_code, told
-from fhir_server.store.history import Asked, Cursor, Page, Period, page
+from fhir_server.store.history import Asked, Cursor, Lookup, Page, Period, page
 from fhir_server.store.reads import Reads
 from fhir_server.store.records import (
     DELETED,
@@ -62,6 +62,7 @@ class Store:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._current = Batches(self._read_current, size=512, lanes=2)
         self._superseded = Batches(self._read_superseded, size=512, lanes=2)
+        self._lookup = Lookup(self._current, self._superseded)
         self._creates = Batches(self._insert, size=512, lanes=2)
         self._replaces = Batches(self._supersede, size=256, lanes=2)
 
@@ -121,8 +122,9 @@ class Store:
         cursor: Cursor | None = None,
     ) -> Page:
         """One page of versions, newest first, delete entries included."""
-        found = await page(self._majority, Asked(type, id, since, at), count, cursor)
-        return Page([await self.fill(stored) for stored in found.versions], found.total, found.cursor)
+        found = await page(self._majority, self._lookup, Asked(type, id, since, at), count, cursor)
+        versions = [await self.fill(stored) if stored.blob else stored for stored in found.versions]
+        return Page(versions, found.total, found.cursor)
 
     async def fill(self, stored: Stored) -> Stored:
         """The same version with its body read where that is in GridFS."""
