@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zoneinfo
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def main(folder: Path) -> None:
     for url, (name, title, content, notice) in GATHERED.items():
         about = _about(url, name, title, content, notice)
         _write(f"{name.lower()}.crate", crate(pack(about, [Row(c, d) for c, d in sorted(shown[url].items())])))
+    zones = [Row(name, name.replace("_", " ")) for name in sorted(zoneinfo.available_timezones()) if "/" in name]
+    about = _about("https://www.iana.org/time-zones", "TimeZones", "IANA time zones", "complete", "IANA, public domain")
+    _write("timezones.crate", crate(pack(about, zones)))
     listed = {name: sorted(shown.get(url, {}).items()) for url, name in LISTED.items()}
     listed["languages"] = sorted({**_languages(), **dict(listed["languages"])}.items())
     _write("listed.json.zst", _compress(listed))
@@ -84,6 +88,7 @@ def _about(url: str, name: str, title: str, content: str, notice: str) -> dict[s
         "caseSensitive": True,
         "content": content,
         "copyright": notice,
+        **({"property": [{"code": "LIST", "type": "code"}]} if name == "LOINC" else {}),
     }
 
 

@@ -187,10 +187,10 @@ class Composer:
                 yield Item((found.url, found.version, code), found, parent=_parent(found, code) if nested else None)
 
     def refuse_incomplete(self, found: Resolved, row: Json) -> None:
-        """A fragment is expanded only where the caller accepts that codes are missing."""
+        """A system without codes is refused, a fragment where the caller will not have it; else `valueset-unclosed`."""
         if found.content == "complete":
             return
-        if found.content in ("not-present", "supplement") or not self.options.incomplete_ok:
+        if found.content in ("not-present", "supplement") or self.options.incomplete_ok is False:
             raise refuse("CODESYSTEM_INCOMPLETE", status=422, system=found.url, content=found.content)
         self.report.unclosed = True
 
@@ -206,9 +206,7 @@ class Composer:
         return first if not selections else (c for c in first if all(s.holds(c) for s in selections))
 
     def _sample(self, found: Resolved, text: str | None) -> Iterable[str]:
-        """Of a grammar only its well-known codes can be listed."""
-        if not (text or self.options.limited):
-            raise refuse("CODESYSTEM_GRAMMAR", system=found.url)
+        """Of a grammar only its well-known codes can be listed: the expansion is marked as not closed."""
         self.report.unclosed = True
         matched = found.system.search(text) if text else None
         return found.system.codes() if matched is None else matched

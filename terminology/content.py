@@ -32,6 +32,7 @@ CRATES = {
     "cvx": ("CodeSystem", "http://hl7.org/fhir/sid/cvx", "4.0.1"),
     "iso4217": ("CodeSystem", "urn:iso:std:iso:4217", "4.0.1"),
     "iso3166": ("CodeSystem", "urn:iso:std:iso:3166", "4.0.1"),
+    "timezones": ("CodeSystem", "https://www.iana.org/time-zones", "4.0.1"),
     "iheformatcode": ("CodeSystem", "http://ihe.net/fhir/ValueSet/IHE.FormatCode.codesystem", "4.0.1"),
     "gem-icd10cm-icd9cm": ("ConceptMap", "http://hl7.org/fhir/sid/ConceptMap/GemIcd10CmToIcd9Cm", "2018"),
     "gem-icd9cm-icd10cm": ("ConceptMap", "http://hl7.org/fhir/sid/ConceptMap/GemIcd9CmToIcd10Cm", "2018"),

@@ -63,15 +63,18 @@ def _page(composer: Composer, value_set: Json, options: Options) -> tuple[Sequen
     """The items to show, and how many there are in all."""
     offset, count = options.offset or 0, options.count
     if count is None and options.offset is None and not options.limited:
-        items = list(_limited(composer.items(), value_set))
+        items = list(_limited(composer, value_set))
         return items, len(items)
     every = list(composer.items())
     limit = LIMIT if count is None else count
     return every[offset : offset + limit], len(every)
 
 
-def _limited(items: Iterable[Item], value_set: Json) -> Iterable[Item]:
-    for number, item in enumerate(items):
+def _limited(composer: Composer, value_set: Json) -> Iterable[Item]:
+    """The items; too many are refused, of an open set the first are a sample."""
+    for number, item in enumerate(composer.items()):
+        if number == LIMIT and composer.report.unclosed:
+            return
         if number == LIMIT:
             url = canonical(value_set.get("url"), value_set.get("version"))
             refused = refuse("VALUESET_TOO_COSTLY", url=url, size=f">{LIMIT}")

@@ -14,6 +14,9 @@ from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
 
 
+_R4 = "4.0.1"
+
+
 class Layer(Protocol):
     """Definitions of one origin: sent along with a request, stored, or shipped with the server."""
 
@@ -143,7 +146,12 @@ class Library:
         """A value set; `url` may carry its version."""
         plain, pinned = split_canonical(url)
         at = self._at("ValueSet", plain, version or pinned)
-        return at[0].resource("ValueSet", plain, at[1]) if at else implied_value_set(plain)
+        if at is not None:
+            return at[0].resource("ValueSet", plain, at[1])
+        # R4 pins some value sets of HL7 terminology to its own version, which they do not bear.
+        if pinned == _R4 and self.knows("ValueSet", plain):
+            return self.value_set(plain)
+        return implied_value_set(plain)
 
     def concept_map(self, url: str, version: str | None = None) -> Map | None:
         """A concept map; `url` may carry its version."""

@@ -287,15 +287,7 @@ MESSAGES: dict[str, Message] = {
         "error",
         "business-rule",
         "invalid-data",
-        "The code system definition for {system} is a {content}, so this expansion is not permitted unless the "
-        'expansion parameter "incomplete-ok" has a value of "true"',
-    ),
-    "CODESYSTEM_GRAMMAR": Message(
-        "error",
-        "too-costly",
-        "too-costly",
-        'The code System "{system}" has a grammar, and cannot be enumerated directly. If an incomplete expansion is '
-        "requested (limitedExpansion=true, or a filter), a limited enumeration will be returned",
+        "The code system definition for {system} is {content}, so its codes cannot be listed",
     ),
 }
 

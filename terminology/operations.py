@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from terminology.concepts import Json
 from terminology.expand import Clock, expand
+from terminology.findmatches import find_matches
 from terminology.library import Library
 from terminology.lookup import lookup
 from terminology.request import Parameters
+from terminology.subsumption import subsumes
 from terminology.translate import translate
 from terminology.validate import validate_batch, validate_code_system, validate_value_set
 
@@ -29,6 +31,8 @@ Operation = Callable[[Asking], Json]
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("CodeSystem", "lookup"): lambda q: lookup(q.library, q.parameters, q.header, q.instance),
+    ("CodeSystem", "subsumes"): lambda q: subsumes(q.library, q.parameters, q.instance),
+    ("CodeSystem", "find-matches"): lambda q: find_matches(q.library, q.parameters, q.instance),
     ("CodeSystem", "validate-code"): lambda q: validate_code_system(q.library, q.parameters, q.header, q.instance),
     ("ValueSet", "expand"): lambda q: expand(q.library, q.parameters, q.clock, q.header, q.instance),
     ("ValueSet", "validate-code"): lambda q: validate_value_set(q.library, q.parameters, q.header, q.instance),
