@@ -63,9 +63,9 @@ async def invoke(request: Request, context: Context) -> Response:
     sent = None
     if request.method == "POST" and (request.body or request.resource is not None):
         sent = await body_of(request, context)
-    parameters = given(operation, request.query, sent)
+    parameters = {} if operation.open else given(operation, request.query, sent)
     path = request.parts[:-1]
     type = path[0] if path else ""
     id = path[1] if len(path) > 1 else ""
     version = path[3] if len(path) > 3 else ""
-    return await operation.run(Call(replace(request), parameters, type, id, version), context)
+    return await operation.run(Call(replace(request), parameters, type, id, version, sent), context)

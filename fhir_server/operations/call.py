@@ -25,6 +25,7 @@ class Call:
     type: str
     id: str
     version: str = ""
+    sent: dict[str, Any] | None = None
 
     def one(self, name: str) -> Any:
         """The first value of a parameter, None without one."""
@@ -41,10 +42,14 @@ Run: TypeAlias = Callable[[Call, Context], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table: the id of the OperationDefinition, and what carries it out."""
+    """A row of the table: the id of the OperationDefinition, and what carries it out.
+
+    An open one reads the query and the posted body itself: terminology takes parameters that later releases define.
+    """
 
     definition: str
     run: Run
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Operation:
     affects_state: bool
     inputs: tuple[dict[str, Any], ...]
     run: Run
+    open: bool = False
 
     def is_for(self, type: str) -> bool:
         """Whether resources of the type have it: `Resource` stands for all of them."""
@@ -92,6 +98,7 @@ def operation_of(row: Row) -> Operation:
         affects_state=bool(found.get("affectsState")) or found["code"] in STATEFUL,
         inputs=tuple(parameter for parameter in found.get("parameter", ()) if parameter["use"] == "in"),
         run=row.run,
+        open=row.open,
     )
 
 
