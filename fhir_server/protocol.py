@@ -9,6 +9,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fhir_server.config import Config
+from fhir_server.joined import Joined
 from profiles.json import encode
 from profiles.outcome import Issue, operation_outcome
 
@@ -32,7 +33,7 @@ def limited(config: Config) -> type[HttpToolsProtocol]:
         _over = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
             self._wait_for_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
