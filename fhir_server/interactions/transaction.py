@@ -48,7 +48,8 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
     rows = read_entries(sent, config.base, config.max_transaction)
     entries = [row for row in rows if isinstance(row, Entry)]
     if len(entries) < len(rows):
-        raise FhirError.of([issue for row in rows if isinstance(row, FhirError) for issue in row.issues])
+        faults = [issue for row in rows if isinstance(row, FhirError) for issue in row.issues]
+        raise FhirError.of(faults, status=400)
     made = plan(entries, context.new_id, config.base)
     await _check(entries, request)
 
