@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from fhir_server import logs
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
+from fhir_server.auth_wiring import open_auth
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.demo import load_demo
@@ -26,6 +27,8 @@ from profiles.outcome import FhirError
 from search.params import Registry
 
 log = structlog.get_logger()
+
+KNOWN = f"{MOUNT}/.well-known/"
 
 
 class App:
@@ -43,7 +46,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
         path = scope.get("path", "")
-        if path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/"):
+        if path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/") and not path.startswith(KNOWN):
             await self.fhir(scope, receive, send)
         else:
             await self._others(scope, receive, send)
@@ -55,6 +58,10 @@ class App:
             context = await open_context(self.config, stack)
             if self.config.demo:
                 await load_demo(context)
+            if self.config.auth == "smart":
+                auth = await open_auth(self.config, context)
+                self.fhir.gate = auth.gate
+                self._others.router.routes.extend(auth.routes)
             quiet_collector()
             self.fhir.context = context
             yield

@@ -15,6 +15,7 @@ import structlog
 from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.formats import JSON
+from fhir_server.gate import Gate
 from fhir_server.headers import accepts_gzip
 from fhir_server.intake import Budget, Gone, Intake, Receive
 from fhir_server.respond import Response, failure, rendered
@@ -56,6 +57,7 @@ class Fhir:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.context: Context | None = None
+        self.gate: Gate | None = None
         self.working = 0
         self._budget = Budget(config.big_bodies)
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
@@ -91,6 +93,8 @@ class Fhir:
             if request.method == "OPTIONS":
                 return Response(204, {"Allow": METHODS.decode()}, media="text/plain")
             request.parts, request.query = self._target(scope)
+            if self.gate is not None:
+                request.principal = await self.gate.caller(headers=request.headers)
             if request.method in BODIES:
                 request.body = await intake.read(request.headers, receive)
                 answer = await handle(request, context)

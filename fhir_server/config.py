@@ -24,6 +24,8 @@ class Config(BaseSettings):
     base_url: str = ""  # what links start with, such as https://fhir.example.org/fhir; empty: http://HOST:PORT/fhir
     auth: Literal["smart", "none"] = "none"  # who may call; `none` is refused off loopback
 
+    registration: Literal["off", "token", "open"] = "off"  # apps that register themselves: never, with a token, anyone
+
     # Where the data is
     mongo: str = ""  # URL of a MongoDB replica set; empty: an embedded mongod on the data folder
     database: str = "fhir"  # the database's name

@@ -1,0 +1,167 @@
+"""The realm of a running server: everything `smart_auth` is given, and the pages' view of patients and encounters."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.routing import Route
+
+from fhir_server.auth_http import Choice, Portal
+from fhir_server.auth_outside import bounded, fetcher
+from fhir_server.auth_routes import auth_routes
+from fhir_server.config import Config
+from fhir_server.context import Context, Request
+from fhir_server.gate import Gate
+from fhir_server.routes import handle
+from fhir_server.store import Store
+from fhir_server.store.auth import AuthRecords
+from profiles.json import parse
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+from search.criteria import Criteria
+from search.filters import is_seen
+from search.params import Registry
+from search.values import Around
+from smart_auth import users
+from smart_auth.access import Principal
+from smart_auth.formulas import Pair
+from smart_auth.realm import Realm, Record
+
+log = structlog.get_logger()
+DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What a server with `--auth smart` has more: the realm, its gate, its routes."""
+
+    realm: Realm
+    gate: Gate
+    routes: list[Route]
+
+
+async def open_auth(config: Config, context: Context) -> Auth:
+    """The authorization server over the context's database; the first start makes an administrator."""
+    store = context.store
+    if not isinstance(store, Store):
+        raise FhirError("exception", "The authorization server needs a store.")
+    realm = await open_realm(config, store, context)
+    gate = Gate(realm, store, context.registry, config.base)
+    made = await users.first_admin(realm)
+    if made is not None:
+        tell_password(*made)
+    return Auth(realm, gate, auth_routes(Portal(realm, directory_of(gate, context))))
+
+
+def tell_password(name: str, password: str) -> None:
+    """The one time that the first administrator's password is shown; it goes to the terminal and into no log."""
+    print(f"First start: user {name}, password {password} (shown once; change it at /auth/account)", flush=True)
+
+
+async def open_realm(config: Config, store: Store, context: Context) -> Realm:
+    """The realm of the configuration."""
+    records = AuthRecords(store.driver, context.now)
+    await records.prepare()
+    return Realm(
+        tenant="default",
+        issuer=config.base,
+        auth=f"{config.base.removesuffix('/fhir')}/auth",
+        records=records,
+        now=context.now,
+        random=os.urandom,
+        fetch=fetcher(loopback=is_loopback(config.base)),
+        hashing=bounded(),
+        types=RESOURCE_TYPES,
+        answerable=answerable_by(context.registry),
+        note=note,
+        registration=config.registration,
+    )
+
+
+async def note(kind: str, details: Record) -> None:
+    """What happened to logins and tokens, without names of patients."""
+    log.info("auth", kind=kind, **{name: value for name, value in details.items() if name in ("client", "outcome")})
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a server at this address talks to its own machine only."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def answerable_by(registry: Registry) -> Any:
+    """Whether the clauses of a scope can be decided exactly on one resource, without looking at others."""
+
+    def answerable(kind: str, pairs: tuple[Pair, ...]) -> bool:
+        criteria = Criteria(Around(registry, "", None))
+        try:
+            return all(is_seen(criteria.clause(None if kind == "*" else kind, name, value)) for name, value in pairs)
+        except FhirError:
+            return False
+
+    return answerable
+
+
+def directory_of(gate: Gate, context: Context) -> Any:
+    """Patients and encounters as a user may see them: a search like any other, through the gate."""
+
+    async def directory(principal: Principal, what: str, text: str, chosen: Record) -> list[Choice]:
+        caller = gate.of_principal(principal)
+        rows: dict[str, Choice] = {}
+        for query in queries(what, text, chosen):
+            kind = "Patient" if what == "patient" else "Encounter"
+            request = Request("GET", (kind,), [*query, ("_count", "20")], principal=caller)
+            answer = await handle(request, context)
+            found: Any = parse(answer.body) if answer.status == 200 else {}
+            resources = (entry["resource"] for entry in found.get("entry", ()) if "search" in entry)
+            rows |= {each["id"]: CHOICES[kind](each) for each in resources if each["resourceType"] == kind}
+        return list(rows.values())[:20]
+
+    return directory
+
+
+def queries(what: str, text: str, chosen: Record) -> list[list[Pair]]:
+    """The searches for what somebody typed: an id, a birth date, a name, an identifier."""
+    if text.startswith("id:"):
+        return [[("_id", text[3:]), *_of_patient(what, chosen)]]
+    if what == "encounter":
+        return [[("_sort", "-date"), *_of_patient(what, chosen)]]
+    words = text.replace(",", " ").split()
+    if not words:
+        return [[("_sort", "family")]]
+    if len(words) == 1 and DATE.fullmatch(words[0]):
+        return [[("birthdate", words[0])]]
+    return [[("name", word.replace("$", "")) for word in words], [("identifier", "".join(words))]]
+
+
+def _of_patient(what: str, chosen: Record) -> list[Pair]:
+    return [("patient", f"Patient/{chosen['patient']}")] if what == "encounter" and "patient" in chosen else []
+
+
+def _patient(resource: Record) -> Choice:
+    name: Any = next(iter(resource.get("name", ())), {})
+    full = name.get("text") or " ".join([*name.get("given", ()), name.get("family", "")]).strip()
+    about = [resource.get("birthDate", ""), resource.get("gender", "")]
+    return Choice(resource["id"], full or "Without a name", ", ".join(filter(None, about)))
+
+
+def _encounter(resource: Record) -> Choice:
+    kinds = (concept.get("text") or _display(concept) for concept in resource.get("type", ()))
+    title = next(filter(None, kinds), "Visit")
+    return Choice(resource["id"], title, resource.get("period", {}).get("start", "")[:10])
+
+
+def _display(concept: Record) -> str:
+    return next((coding["display"] for coding in concept.get("coding", ()) if coding.get("display")), "")
+
+
+CHOICES = {"Patient": _patient, "Encounter": _encounter}
