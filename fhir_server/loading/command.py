@@ -16,7 +16,7 @@ from rich.console import Console
 from fhir_server.app import embedded_url, open_context, quiet_collector
 from fhir_server.config import Config
 from fhir_server.loading.direct import Direct
-from fhir_server.loading.files import find
+from fhir_server.loading.files import File, find
 from fhir_server.loading.hospital import load_hospital
 from fhir_server.loading.http import Http
 from fhir_server.loading.journal import Beside, Journal, Kept, folder_for
@@ -67,13 +67,16 @@ async def load_files(paths: Sequence[Path], way: Way, *, again: bool = False) ->
     """Load what lies under the paths, with a progress bar and a summary."""
     console = Console(stderr=True)
     files, faults = find(paths)
-    with progress(console, files) as tell:
-        async with reached(way, folder_for(paths)) as (target, journal, width):
-            running = Load(target, journal, width, tell)
-            running.report.fault(*faults)
-            report = await running.run(files, again=again)
+    report = await _load(files, paths, way, again, console) if files else Report()
+    report.fault(*faults)
     summarize(console, report)
     return report
+
+
+async def _load(files: Sequence[File], paths: Sequence[Path], way: Way, again: bool, console: Console) -> Report:
+    with progress(console, files) as tell:
+        async with reached(way, folder_for(paths)) as (target, journal, width):
+            return await Load(target, journal, width, tell).run(files, again=again)
 
 
 async def seed_hospital(patients: int, random_seed: int, way: Way) -> Report:
