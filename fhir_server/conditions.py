@@ -23,9 +23,14 @@ def criteria(text: str) -> Pairs:
     return parse_qsl(text.partition("?")[2] if "?" in text else text, keep_blank_values=True)
 
 
+def chosen_by(pairs: Pairs) -> Pairs:
+    """The pairs that choose resources."""
+    return [(name, value) for name, value in pairs if name not in RESULTS and not name.startswith(RESULT_PREFIXES)]
+
+
 def narrowing(pairs: Pairs) -> Pairs:
     """The pairs that choose resources; FhirError 412 when there are none, since then all of them would match."""
-    kept = [(name, value) for name, value in pairs if name not in RESULTS and not name.startswith(RESULT_PREFIXES)]
+    kept = chosen_by(pairs)
     if not any(value.strip() for _, value in kept):
         raise FhirError("invalid", "The criteria are empty: a conditional interaction needs at least one.", status=412)
     return kept

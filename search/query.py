@@ -16,8 +16,8 @@ MOST_COUNT = 1_000
 MOST_SORT = 3
 MOST_VALUES = 1_000
 
-# Read by the shell, not by the search.
-OTHERS = frozenset({"_format", "_pretty"})
+# Read by the shell, not by the search; the last comes with every count of one widespread client and asks for nothing.
+OTHERS = frozenset({"_format", "_pretty", "_totalMethod"})
 SUMMARIES = ("true", "text", "data", "count", "false")
 TOTALS = ("none", "estimate", "accurate")
 UNSORTABLE = ("composite", "special", "sound")

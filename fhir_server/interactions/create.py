@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fhir_server import access
 from fhir_server.atomic import atomically, turn
-from fhir_server.conditions import criteria, hold, match_key, matching, narrowing, only
+from fhir_server.conditions import chosen_by, criteria, hold, match_key, matching, narrowing, only
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.integrity import check_targets
 from fhir_server.respond import Response
@@ -13,12 +13,16 @@ from fhir_server.writing import incoming, record, written
 
 
 async def create(request: Request, context: Context) -> Response:
-    """201 with a new id; with If-None-Exist 200 when the criteria match one resource, which stays as it is."""
+    """201 with a new id; with If-None-Exist 200 when the criteria match one resource, which stays as it is.
+
+    Some clients put the criteria into the URL instead; ignored, they would make a duplicate.
+    """
     resource = await incoming(request, context, request.type)
     await access.may_store(request, context, resource)
     text = request.headers.get("if-none-exist")
-    if text is not None:
-        return await _create_unless(criteria(text), resource, request, context)
+    pairs = criteria(text) if text is not None else chosen_by(request.query)
+    if pairs or text is not None:
+        return await _create_unless(pairs, resource, request, context)
     return await create_new(resource, request.assigned or context.new_id(), request, context, "POST")
 
 

@@ -18,15 +18,29 @@ from fhir_server.store import Store
 from fhir_server.writing import check_if_match, check_type, is_same, refuse_faults, written
 from profiles.json import parse
 from profiles.outcome import FhirError
-from profiles.patch import json_patch, merge_patch, xml_patch
+from profiles.patch import fhirpath_patch, json_patch, merge_patch, xml_patch
 from profiles.validate import check
+from profiles.xml import parse_xml
 
 Patch = Callable[[Resource, bytes], Resource]
+
+
+def _by_shape(resource: Resource, raw: bytes) -> Resource:
+    """A patch sent as plain JSON, as some clients do: its shape tells which of the three it is."""
+    content = parse(raw)
+    if isinstance(content, list):
+        return json_patch(resource, content)
+    is_parameters = isinstance(content, dict) and content.get("resourceType") == "Parameters"
+    return fhirpath_patch(resource, content) if is_parameters else merge_patch(resource, content)
+
 
 PATCHES: dict[str, Patch] = {
     "application/json-patch+json": lambda resource, raw: json_patch(resource, parse(raw)),
     "application/merge-patch+json": lambda resource, raw: merge_patch(resource, parse(raw)),
     "application/xml-patch+xml": xml_patch,
+    "application/fhir+json": lambda resource, raw: fhirpath_patch(resource, parse(raw)),
+    "application/fhir+xml": lambda resource, raw: fhirpath_patch(resource, parse_xml(raw)),
+    "application/json": _by_shape,
 }
 
 
@@ -46,6 +60,9 @@ async def patch(request: Request, context: Context) -> Response:
 
 def change_of(request: Request) -> Callable[[Resource], Resource]:
     """The change that the body describes; in a Bundle a Binary carries it."""
+    if request.resource is not None and request.resource.get("resourceType") == "Parameters":
+        parameters = request.resource
+        return lambda resource: fhirpath_patch(resource, parameters)
     name, raw = _sent(request)
     apply = PATCHES.get(name)
     if apply is None:
