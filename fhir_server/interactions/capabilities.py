@@ -10,15 +10,25 @@ from fhir_server.config import Config
 from fhir_server.context import Context, Request, Resource
 from fhir_server.formats import FORMATS
 from fhir_server.interactions.patch import PATCHES
-from fhir_server.respond import Response
+from fhir_server.respond import Response, resource_answer
+from fhir_server.store.terms import terms_of
 from profiles.json import encode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.params import Registry
+from search.params import TYPES, Registry
+from terminology.capabilities import terminology_capabilities
+from terminology.library import Library
 
 RELEASE = "0.1.0"
 DATE = "2026-11-21"
 MODES = ("full", "normative", "terminology")
+
+# Features of the terminology ecosystem: resources may be sent along, and which tests are answered.
+FEATURE = "http://hl7.org/fhir/uv/application-feature/StructureDefinition/feature"
+FEATURES = (
+    ("http://hl7.org/fhir/uv/tx-tests/FeatureDefinition/test-version", "valueCode", "1.8.0"),
+    ("http://hl7.org/fhir/uv/tx-ecosystem/FeatureDefinition/CodeSystemAsParameter", "valueBoolean", True),
+)
 
 # http://hl7.org/fhir/R4/valueset-type-restful-interaction.html, in its order
 TYPE_LEVEL = (
@@ -53,10 +63,20 @@ async def capabilities(
     if mode not in MODES:
         raise FhirError("value", f"mode={mode} is not one of {', '.join(MODES)}.", "mode", status=400)
     if mode == "terminology":
-        raise FhirError("not-supported", "mode=terminology is not offered.", "mode", status=501)
+        return resource_answer(await _terminology(context))
     names = tuple((type, tuple((row.name, row.url) for row in rows)) for type, rows in operations.items())
     body = _body(context.config, context.registry, names, interactions)
     return Response(200, {"Cache-Control": "no-cache"}, body)
+
+
+async def _terminology(context: Context) -> Resource:
+    """The code systems that come with the server and those that were stored."""
+
+    def systems(library: Library) -> list[tuple[str, list[str]]]:
+        return [(url, library.versions("CodeSystem", url)) for url in library.urls("CodeSystem")]
+
+    known = await terms_of(context.store, context.registry).listed(systems)
+    return terminology_capabilities(context.config.base, RELEASE, DATE, known)
 
 
 Names = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -89,14 +109,21 @@ def statement(
         "status": "active",
         "date": DATE,
         "publisher": "The operator of this server",
+        "extension": [_feature(*feature) for feature in FEATURES],
         "kind": "instance",
-        "software": {"name": "fhir-server", "version": RELEASE},
+        "instantiates": ["http://hl7.org/fhir/CapabilityStatement/terminology-server"],
+        "software": {"name": "fhir-server", "version": RELEASE, "releaseDate": DATE},
         "implementation": {"description": "FHIR R4 server on MongoDB", "url": config.base},
         "fhirVersion": "4.0.1",
         "format": [name for row in FORMATS for name in (row.media, row.name)],
         "patchFormat": list(PATCHES),
         "rest": [{name: value for name, value in rest.items() if value != []}],
     }
+
+
+def _feature(definition: str, kind: str, value: str | bool) -> dict[str, Any]:
+    parts = [{"url": "definition", "valueCanonical": definition}, {"url": "value", kind: value}]
+    return {"url": FEATURE, "extension": parts}
 
 
 def _types() -> list[str]:
@@ -128,7 +155,12 @@ def _resource(
 
 
 def _parameters(type: str, registry: Registry) -> list[dict[str, Any]]:
-    return [{"name": row.code, "definition": row.url, "type": row.type} for row in registry.of(type)]
+    return [{"name": row.code, "definition": row.url, "type": _told(row.type)} for row in registry.of(type)]
+
+
+def _told(type: str) -> str:
+    """FHIR's name of a parameter's type: how a string is compared is this server's own affair."""
+    return type if type in TYPES else "string"
 
 
 def _referring(type: str, registry: Registry) -> list[str]:

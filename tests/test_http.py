@@ -1,0 +1,254 @@
+"""HTTP: limits, headers, compression and overload, through ASGI and over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from fhir_server.app import App, build_app
+from fhir_server.config import Config
+from fhir_server.protocol import uvicorn_settings
+from tests.shell import bundle_of, entry, patient
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"Content-Type": "application/fhir+json"}
+RAW = json.dumps(patient()).encode()
+
+
+@asynccontextmanager
+async def application(mongo_url: str, database: str, folder: Path, **settings: Any) -> AsyncIterator[App]:
+    built = build_app(Config(**{"mongo": mongo_url, "database": database, "data": folder, **settings}))
+    async with built.running():
+        yield built
+
+
+@pytest.fixture
+async def client(mongo_url: str, database: str, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    settings: dict[str, Any] = {"max_body": 5_000, "big_body": 2_000, "max_url": 500, "max_values": 20}
+    async with application(mongo_url, database, tmp_path, cors_origins=("https://app",), **settings) as app:
+        transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx2.AsyncClient(transport=transport, base_url="http://evil/fhir/") as made:
+            yield made
+
+
+async def test_create_and_read(client: httpx2.AsyncClient) -> None:
+    """Links come from the configured base, never from Host (SECURITY.md O35); every answer has the safe headers."""
+    created = await client.post("Patient", content=RAW, headers=JSON)
+    assert created.status_code == 201
+    assert created.headers["location"].startswith("http://127.0.0.1:8000/fhir/Patient/")
+    assert created.headers["x-content-type-options"] == "nosniff"
+    assert "server" not in created.headers
+    id = created.json()["id"]
+    read = await client.get(f"Patient/{id}/")
+    assert read.content == created.content
+    head = await client.head(f"Patient/{id}")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(read.content)))
+    assert head.headers["etag"] == 'W/"1"'
+    assert head.headers["content-type"] == "application/fhir+json; charset=utf-8"
+
+
+async def test_request_ids(client: httpx2.AsyncClient) -> None:
+    """Echoed when they are harmless, made otherwise."""
+    assert (await client.get("metadata", headers={"X-Request-Id": "abc-1"})).headers["x-request-id"] == "abc-1"
+    assert len((await client.get("metadata", headers={"X-Request-Id": "a b<"})).headers["x-request-id"]) == 36
+
+
+async def test_gzip_both_ways(client: httpx2.AsyncClient) -> None:
+    """Compressed requests are inflated within the limit, answers are compressed when asked and worthwhile."""
+    packed = await client.post("Patient", content=gzip.compress(RAW), headers=JSON | {"Content-Encoding": "gzip"})
+    assert packed.status_code == 201
+    bomb = gzip.compress(b'{"a":"' + b"x" * 10_000_000)
+    refused = await client.post("Patient", content=bomb[:4_000] * 1, headers=JSON | {"Content-Encoding": "gzip"})
+    assert refused.status_code in (400, 413)
+    broken = await client.post("Patient", content=b"no gzip", headers=JSON | {"Content-Encoding": "gzip"})
+    assert broken.status_code == 400
+    cut = await client.post("Patient", content=gzip.compress(RAW)[:-20], headers=JSON | {"Content-Encoding": "gzip"})
+    assert cut.status_code == 400
+    strange = await client.post("Patient", content=RAW, headers=JSON | {"Content-Encoding": "br"})
+    assert strange.status_code == 415
+    large = await client.get("metadata", headers={"Accept-Encoding": "gzip"})
+    assert large.headers["content-encoding"] == "gzip"
+    small = await client.get("Patient/none", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in small.headers
+
+
+async def test_limits_of_bodies_and_urls(client: httpx2.AsyncClient) -> None:
+    """413 for a body that is declared or turns out too long, 414 for a URL, 400 for too many values."""
+    long = b'{"resourceType":"Patient","language":"' + b"x" * 6_000 + b'"}'
+    assert (await client.post("Patient", content=long, headers=JSON)).status_code == 413
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield long[:1_000]
+
+    assert (await client.post("Patient", content=chunks(), headers=JSON)).status_code == 413
+    bomb = gzip.compress(b"x" * 1_000_000)
+    answer = await client.post("Patient", content=bomb, headers=JSON | {"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (413, "too-long")
+    assert (await client.get("Patient?name=" + "x" * 600)).status_code == 414
+    assert (await client.get("Patient?" + "&".join(["name=a"] * 30))).status_code == 400
+
+
+async def test_a_big_body_is_read_in_a_thread(client: httpx2.AsyncClient) -> None:
+    """Between the two limits it is a request like any other."""
+    sent = patient(address=[{"text": "x" * 900, "line": ["y" * 900]} for _ in range(2)])
+    assert (await client.post("Patient", json=sent, headers=JSON)).status_code == 201
+
+
+async def test_cors(client: httpx2.AsyncClient) -> None:
+    """Only configured origins, and anybody for the capability statement (SECURITY.md O33)."""
+    known = await client.get("Patient", headers={"Origin": "https://app"})
+    assert known.headers["access-control-allow-origin"] == "https://app"
+    evil = await client.get("Patient", headers={"Origin": "https://evil"})
+    assert "access-control-allow-origin" not in evil.headers
+    discovery = await client.get("metadata", headers={"Origin": "https://evil"})
+    assert discovery.headers["access-control-allow-origin"] == "*"
+    preflight = await client.options(
+        "Patient", headers={"Origin": "https://app", "Access-Control-Request-Method": "PUT"}
+    )
+    assert preflight.status_code == 204
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+
+
+async def test_other_paths(client: httpx2.AsyncClient) -> None:
+    """Health answers, everything else is 404."""
+    assert (await client.get("http://evil/health/live")).json() == {"status": "alive"}
+    assert (await client.get("http://evil/health/ready")).json() == {"status": "ready"}
+    assert (await client.get("http://evil/fhirx/Patient")).status_code == 404
+
+
+async def test_overload(mongo_url: str, database: str, tmp_path: Path) -> None:
+    """503 with Retry-After for a request too many; health still answers (SECURITY.md §2)."""
+    async with application(mongo_url, database, tmp_path, max_requests=2) as app:
+        transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x/fhir/") as client:
+            await client.post("Patient", content=RAW, headers=JSON)
+            answers = await asyncio.gather(*(client.get("Patient?name=shaw") for _ in range(20)))
+            statuses = {answer.status_code for answer in answers}
+            assert statuses == {200, 503}
+            busy = next(answer for answer in answers if answer.status_code == 503)
+            assert busy.headers["retry-after"] == "1"
+            assert busy.json()["issue"][0]["code"] == "throttled"
+            assert (await client.get("http://x/health/live")).status_code == 200
+            assert (await client.get("Patient")).status_code == 200
+
+
+# Over real sockets
+
+
+@asynccontextmanager
+async def listening(app: App) -> AsyncIterator[int]:
+    settings = uvicorn_settings(app.config) | {"lifespan": "off", "loop": "asyncio"}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **settings))
+    server.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(server.serve())
+    async with asyncio.timeout(5):
+        while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await task
+
+
+def _no_signals() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+@pytest.fixture
+async def port(mongo_url: str, database: str, tmp_path: Path) -> AsyncIterator[int]:
+    limits: dict[str, Any] = {"max_headers": 4_000, "max_url": 1_000, "max_body": 50_000, "header_seconds": 0.5}
+    async with application(mongo_url, database, tmp_path, **limits) as app, listening(app) as number:
+        yield number
+
+
+async def talk(port: int, *packets: bytes, pause: float = 0) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for packet in packets:
+        writer.write(packet)
+        await asyncio.sleep(pause)
+    try:
+        return await asyncio.wait_for(reader.read(200_000), 3)
+    finally:
+        writer.close()
+
+
+def http(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("packet", "status"),
+    [
+        (http("GET", "/fhir/Patient", b"", "X-Long: " + "x" * 5_000), 431),
+        (b"GET /fhir/Patient HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(2_000)), 431),
+        (http("GET", "/fhir/Patient?name=" + "x" * 2_000), 414),
+        (b"no http at all\r\n\r\n", 400),
+        (b"GET /fhir/Pat\x00ient HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /fhir/Pati\xc3\xa4nt HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (http("POST", "/fhir/Patient", b"x" * 60_000), 413),
+    ],
+)
+async def test_what_is_no_request_is_refused(port: int, packet: bytes, status: int) -> None:
+    """431, 414, 400, 413 with an OperationOutcome, and the connection closes (SECURITY.md P15)."""
+    answer = await talk(port, packet)
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    assert b'"resourceType":"OperationOutcome"' in answer
+
+
+async def test_the_next_request_on_the_connection_works(port: int) -> None:
+    """A bad body spoils one request only."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for body, status in ((b"{", 400), (b'{"resourceType":"Patient","id":1}', 400), (RAW, 201), (RAW, 201)):
+        writer.write(http("POST", "/fhir/Patient", body, "Content-Type: application/fhir+json"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(size)
+        assert int(head.split()[1]) in (status, 422)
+    writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(port: int) -> None:
+    """Three requests in one packet, one after a body."""
+    packets = http("POST", "/fhir/Patient", RAW, "Content-Type: application/fhir+json") + http("GET", "/fhir/Patient")
+    answer = await talk(port, packets + http("GET", "/health/live", b"", "Connection: close"), pause=0.5)
+    assert [part[:4] for part in answer.split(b"HTTP/1.1")[1:]] == [b" 201", b" 200", b" 200"]
+
+
+async def test_half_open_connections_are_cut(port: int) -> None:
+    """Header lines that do not come to an end within the time (SECURITY.md §2)."""
+    assert (await talk(port, b"")).startswith(b"HTTP/1.1 408")
+    assert (await talk(port, b"GET /fhir/Pat")).startswith(b"HTTP/1.1 408")
+    slow = [b"GET /fhir/Patient HTTP/1.1\r\n", *[b"X-A: 1\r\n"] * 4]
+    assert (await talk(port, *slow, pause=0.08)).startswith(b"HTTP/1.1 408")
+
+
+async def test_chunked_bodies_are_counted(port: int) -> None:
+    """413 without reading on, whatever the client goes on to send."""
+    head = b"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+    assert (await talk(port, head, *[chunk] * 4)).startswith(b"HTTP/1.1 413")
+
+
+async def test_requests_at_work_end_before_the_server(mongo_url: str, database: str, tmp_path: Path) -> None:
+    """A graceful stop aborts nothing (SECURITY.md §2)."""
+    async with application(mongo_url, database, tmp_path) as app, httpx2.AsyncClient() as client:
+        async with listening(app) as number:
+            url = f"http://127.0.0.1:{number}/fhir"
+            sent = bundle_of("batch", *[entry("POST", "Patient", patient())] * 20)
+            posts = [asyncio.create_task(client.post(url, json=sent, headers=JSON)) for _ in range(20)]
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*posts)
+        assert {answer.status_code for answer in answers} == {200}
