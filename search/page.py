@@ -53,19 +53,19 @@ def keys(sort: Sequence[Sort]) -> dict[str, Any]:
 def _value(sort: Sort) -> Any:
     if sort.parameter is None:
         return {"_id": "$_id", "_lastUpdated": {"$toLong": "$at"}}.get(sort.code)
-    found = _texts(sort.parameter)
-    return {"$ifNull": [{"$max" if sort.descending else "$min": found}, None]}
+    best = "$max" if sort.descending else "$min"
+    return {"$ifNull": [*({best: texts} for texts in _texts(sort.parameter)), None]}
 
 
-def _texts(parameter: Parameter) -> Any:
-    """The entries of a parameter without their key; of a Period its beginning, of a quantity the form in base units."""
-    kind = parameter.type
-    if kind == "date":
+def _texts(parameter: Parameter) -> list[Any]:
+    """The entries of a parameter without their key, the first kind there is: of a Period its beginning counts, of a
+    quantity the form in base units before the one as given."""
+    if parameter.type == "date":
         starts = [_slice(parameter, "(", ")", KEY + 1, 9)] if parameter.value_types & {"Period", "Timing"} else []
-        return {"$concatArrays": [*starts, _slice(parameter, "-", "~", KEY, 9)]}
-    if kind == "quantity":
-        return _slice(parameter, "#", "v", KEY, -1)
-    return _slice(parameter, "\x01", "\U0010ffff", KEY, -1)
+        return [{"$concatArrays": [*starts, _slice(parameter, "-", "~", KEY, 9)]}]
+    if parameter.type == "quantity":
+        return [_slice(parameter, "u", "v", KEY, -1), _slice(parameter, "#", "$", KEY, -1)]
+    return [_slice(parameter, "\x01", "\U0010ffff", KEY, -1)]
 
 
 def _slice(parameter: Parameter, low: str, high: str, start: int, length: int) -> Any:

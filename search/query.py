@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from profiles import model
 from profiles.outcome import FhirError, Issue
-from search.clauses import ALWAYS, Clause, Kinds, every, some
+from search.clauses import NEVER, Clause, Kinds, every, some
 from search.criteria import Criteria
 from search.params import Parameter, Registry
 from search.values import Around, split
@@ -76,6 +76,7 @@ class Reading:
     types: tuple[str, ...]
     around: Around
     lenient: bool
+    nothing: bool = False  # no type is left to look at
     criteria: list[Pair] = field(default_factory=list)
     used: list[Pair] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
@@ -128,15 +129,14 @@ def parse(
     `compartment` is ("Patient", "123"); `base` is the server's own url, `now` the present in milliseconds since 1970.
     Raises FhirError naming the parameter and the allowed choices.
     """
-    reading = Reading(
-        _types(resource_type, pairs, registry, compartment), Around(registry, base.rstrip("/"), now), lenient
-    )
+    types = _types(resource_type, pairs, registry, compartment)
+    reading = Reading(types or (), Around(registry, base.rstrip("/"), now), lenient, types == ())
     for name, value in pairs:
         if name not in OTHERS:
             _read(reading, name, value)
     where = _where(reading, compartment)
     return Query(
-        types=_narrowed(reading, resource_type),
+        types=reading.types,
         where=where,
         used=tuple(reading.used),
         sort=reading.sort,
@@ -154,8 +154,8 @@ def parse(
 
 def _types(
     resource_type: str | None, pairs: Iterable[Pair], registry: Registry, compartment: tuple[str, str] | None
-) -> tuple[str, ...]:
-    """The types searched, sorted; all of them is an empty tuple."""
+) -> tuple[str, ...] | None:
+    """The types searched, sorted; None is all of them."""
     if resource_type is not None:
         known_type(resource_type)
         if compartment and not registry.in_compartment(compartment[0], resource_type):
@@ -164,7 +164,7 @@ def _types(
     asked = [{known_type(t) for t in value.split(",")} for name, value in pairs if name == "_type"]
     allowed = {t for t in model.RESOURCE_TYPES if not compartment or registry.in_compartment(compartment[0], t)}
     found = allowed.intersection(*asked)
-    return () if not asked and not compartment else tuple(sorted(found))
+    return None if not asked and not compartment else tuple(sorted(found))
 
 
 def known_type(name: str) -> str:
@@ -172,10 +172,6 @@ def known_type(name: str) -> str:
     if name not in model.RESOURCE_TYPES:
         raise FhirError("invalid", f"{name!r} is not a resource type of FHIR R4", "http._type")
     return name
-
-
-def _narrowed(reading: Reading, resource_type: str | None) -> tuple[str, ...]:
-    return (resource_type,) if resource_type else reading.types
 
 
 def _read(reading: Reading, name: str, value: str) -> None:
@@ -200,6 +196,8 @@ def _check(reading: Reading, name: str, value: str) -> None:
 
 def _where(reading: Reading, compartment: tuple[str, str] | None) -> Clause:
     """The condition: one for all types where it is the same, else one per type."""
+    if reading.nothing:
+        return NEVER
     criteria = Criteria(reading.around)
     types = reading.types or (None,)
     found: dict[Clause, list[str | None]] = {}
@@ -337,4 +335,4 @@ CONTROLS: dict[str, Callable[[Reading, str, str], None]] = {
     "_type": _type,
 }
 
-__all__ = ["ALWAYS", "CONTROLS", "Include", "Query", "Sort", "in_compartment", "known_type", "parse"]
+__all__ = ["CONTROLS", "Include", "Query", "Sort", "in_compartment", "known_type", "parse"]

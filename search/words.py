@@ -21,24 +21,10 @@ NARRATIVE, ELSEWHERE = "__~n:", "__~w:"
 WORDLESS = frozenset(
     {"Observation", "Claim", "ClaimResponse", "ExplanationOfBenefit", "AuditEvent", "Provenance", "Encounter", "Binary"}
 )
-# Properties whose strings are no text for people.
+# Properties that hold no text for people at all, and those that hold none where they are a string.
+SKIPPED = frozenset({"identifier", "telecom", "div", "data", "meta"})
 CODED = frozenset(
-    {
-        "resourceType",
-        "id",
-        "identifier",
-        "telecom",
-        "reference",
-        "system",
-        "code",
-        "url",
-        "status",
-        "use",
-        "unit",
-        "data",
-        "versionId",
-        "div",
-    }
+    {"resourceType", "id", "reference", "system", "code", "url", "status", "use", "unit", "versionId", "contentType"}
 )
 MOST = 2_000  # different words of one resource
 DEEPEST = 20  # brackets in a query
@@ -69,7 +55,9 @@ def strings(resource: Resource) -> list[str]:
         value = rest.pop()
         kind = type(value)
         if kind is dict:
-            rest += [inner for name, inner in value.items() if name not in CODED and inner.__class__ is not bool]
+            rest += [
+                i for name, i in value.items() if name not in SKIPPED and (name not in CODED or type(i) is not str)
+            ]
         elif kind is str:
             found.append(value)
         elif kind is list:

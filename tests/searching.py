@@ -157,13 +157,15 @@ class World:
         texts = tuple(f"{k}{code}{n.partition('/')[2]}" for k in clause.keys for n in names)
         return holds(OneOf(texts), subject)
 
-    def above(self, clause: Listed, name: str | None = None) -> set[str]:
+    def above(self, clause: Listed, name: str = "", seen: frozenset[str] = frozenset()) -> set[str]:
         name = name or clause.value
+        if name in seen:
+            return set()
         parent = self.registry.lookup(clause.target, PART_OF[clause.target])
         assert parent is not None
         code = parent.key + TYPE_CODES[clause.target]
         ups = {f"{clause.target}/{e[7:]}" for e in self.entries.get(name, []) if e.startswith(code)}
-        return {name}.union(*(self.above(clause, up) for up in ups))
+        return {name}.union(*(self.above(clause, up, seen | {name}) for up in ups))
 
     def below(self, clause: Listed) -> set[str]:
         every_one = [n for n in self.entries if n.startswith(f"{clause.target}/")]
