@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from profiles.fhirpath.check import check
 from profiles.fhirpath.compiler import compile_tree
+from profiles.fhirpath.conditions import fast_condition
 from profiles.fhirpath.errors import FhirPathError
-from profiles.fhirpath.nodes import UNRESOLVED, Collection, Environment, Node, Program, Run, Scope
+from profiles.fhirpath.nodes import UNRESOLVED, Collection, Environment, Node, Program, Run, Scope, boolean
 from profiles.fhirpath.parser import Tree, parse
-from profiles.fhirpath.paths import Path, fast_path
+from profiles.fhirpath.paths import fast_path
 from profiles.fhirpath.steps import is_resource_of
 from profiles.fhirpath.values import plain
+from profiles.fhirpath.walks import Condition
+
+Fast: TypeAlias = Callable[[Any], Collection]
 
 _NOTHING = Environment()
 _SETTINGS = frozenset(f.name for f in fields(Environment))
@@ -23,7 +28,7 @@ _SETTINGS = frozenset(f.name for f in fields(Environment))
 class Expression:
     """A compiled expression: call it with a resource (or a node) and an environment.
 
-    Straight paths take a closure made for the type of the resource; everything else the general program.
+    Straight paths and plain conditions take a closure made for the type at hand; everything else the general program.
     """
 
     __slots__ = ("_fast", "_program", "_tree", "root_type", "strict", "text")
@@ -34,30 +39,44 @@ class Expression:
         self.strict = strict
         self._tree: Tree = parse(text)
         self._program: Program = compile_tree(self._tree, strict)
-        self._fast: dict[str | None, Path | None] = {}
+        self._fast: dict[str, Fast | None] = {}
         if strict:
             check(self._tree, root_type)
 
     def __call__(self, resource: dict[str, Any] | Node | None, env: Environment | None = None) -> list[Node]:
         """The nodes the expression finds, plain JSON values in them; raises FhirPathError."""
-        if type(resource) is dict:
-            kind = resource.get("resourceType", self.root_type)
+        if env is None or env.trace is None:
             try:
-                fast = self._fast[kind]
-            except (KeyError, TypeError):
-                fast = self._specialise(kind)
-            if fast is not None:
-                try:
-                    return fast(resource)
-                except AttributeError:
-                    # A string where an object belongs: the general program skips it.
-                    pass
+                if type(resource) is dict:
+                    fast = self._fast[resource["resourceType"]]
+                    value: Any = resource
+                else:
+                    fast = self._fast[resource.type]  # type: ignore[union-attr]
+                    value = resource.value  # type: ignore[union-attr]
+                if fast is not None:
+                    return fast(value)
+            except (KeyError, AttributeError, TypeError):
+                # A type seen for the first time; or a string where an object belongs, which the general program skips.
+                return self._first_time(resource, env or _NOTHING)
         return self._general(resource, env or _NOTHING)
 
-    def _specialise(self, kind: Any) -> Path | None:
-        if self.strict or not isinstance(kind, str):
-            return None
-        self._fast[kind] = found = fast_path(self._tree, kind)
+    def _first_time(self, resource: dict[str, Any] | Node | None, env: Environment) -> list[Node]:
+        """Make the closure for the type; without one, or where it meets what is malformed, the general program."""
+        context = _context(resource, self.root_type)
+        if context and context[0].type not in self._fast:
+            fast = self._specialise(context[0].type)
+            if fast is not None and env.trace is None:
+                try:
+                    return fast(context[0].value)
+                except (AttributeError, TypeError):
+                    pass
+        return self._general(resource, env)
+
+    def _specialise(self, kind: str) -> Fast | None:
+        found: Fast | None = None if self.strict else fast_path(self._tree, kind)
+        if found is None and not self.strict and (condition := fast_condition(self._tree, kind)) is not None:
+            found = _answer(condition)
+        self._fast[kind] = found
         return found
 
     def _general(self, resource: dict[str, Any] | Node | None, env: Environment) -> list[Node]:
@@ -69,6 +88,10 @@ class Expression:
             return [_plain(node) for node in found if node.value is not None and node.path is not UNRESOLVED]
         except RecursionError as error:
             raise FhirPathError("The FHIRPath expression is nested too deeply", "too-costly") from error
+
+
+def _answer(condition: Condition) -> Fast:
+    return lambda value: boolean(condition(value))
 
 
 def _context(value: dict[str, Any] | Node | None, root_type: str | None) -> Collection:

@@ -34,7 +34,17 @@ def member(name: str) -> Step:
                 if value is None:
                     continue
             for key, extra_key, kind, path in found:
-                _take(value, key, extra_key, kind, path, out)
+                got = value.get(key)
+                # The common case in place: 80 ns less than a call of _take.
+                if kind != "Resource" and (extra_key is None or extra_key not in value):
+                    if got is None:
+                        continue
+                    if type(got) is list:
+                        out.extend([Node(item, kind, None, path) for item in got if item is not None])
+                    else:
+                        out.append(Node(got, kind, None, path))
+                else:
+                    _take(value, key, extra_key, kind, path, out)
         return out
 
     return step

@@ -52,6 +52,11 @@ def unwrap(node: Node) -> Any:
     return convert(node.value) if convert is not None and node.value is not None else node.value
 
 
+def converts(type_name: str) -> bool:
+    """Whether values of the FHIR type are something else than what JSON holds: dates, decimals, quantities."""
+    return type_name in _CONVERT
+
+
 def kind(value: Any) -> str:
     """The System type of an unwrapped value; '' for complex ones."""
     if isinstance(value, Temporal):
