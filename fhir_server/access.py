@@ -37,7 +37,11 @@ OPERATIONS: dict[str, tuple[str, str | None]] = {
     "validate-code": ("r", None),
     "subsumes": ("r", "CodeSystem"),
     "expand": ("r", "ValueSet"),
+    "find-matches": ("r", "CodeSystem"),
+    "batch-validate-code": ("r", "ValueSet"),
     "translate": ("r", "ConceptMap"),
+    "closure": ("r", "CodeSystem"),
+    "versions": ("", None),
 }
 
 

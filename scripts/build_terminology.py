@@ -165,8 +165,7 @@ def _write_tho(tho: list[dict[str, Any]]) -> None:
 
 
 def _key(resource: dict[str, Any]) -> list[str | None]:
-    supplements = resource.get("supplements") if resource.get("content") == "supplement" else None
-    return [resource["resourceType"], resource.get("url", ""), resource.get("version"), supplements]
+    return [resource["resourceType"], resource.get("url", ""), resource.get("version")]
 
 
 if __name__ == "__main__":

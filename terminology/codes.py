@@ -1,4 +1,4 @@
-"""What other rooms ask of terminology: membership, subsumption, and the codes of a value set or a branch for a search."""
+"""What other rooms ask of terminology: membership, subsumption, and the codes of value sets and branches."""
 
 from __future__ import annotations
 
@@ -80,6 +80,14 @@ class Branch:
 
     def __len__(self) -> int:
         return len(self.ranges) + len(self.codes)
+
+    def all(self, library: Library) -> Iterator[str]:
+        """Every code, the ranges written out."""
+        yield from self.codes
+        system = library.code_system(self.system) if self.ranges else None
+        if isinstance(system, PackedSystem):
+            for first, last in self.ranges:
+                yield from system.between(first, last)
 
     def holds(self, code: str) -> bool:
         """Whether a code belongs to the branch."""

@@ -22,7 +22,6 @@ from terminology.maps import Map, StoredMap
 from terminology.special import SYSTEMS, behaviour
 from terminology.stored import StoredSystem
 from terminology.systems import System
-from terminology.versions import split_canonical
 
 # Crates: file -> kind, url, version.
 CRATES = {
@@ -47,14 +46,13 @@ class _Place:
     origin: str
     key: Any = None
     size: int = 0
-    supplements: str | None = None
 
 
 def _index() -> dict[str, dict[str, dict[str | None, _Place]]]:
     raw = zstandard.ZstdDecompressor().decompress(_FILES.joinpath("index.json.zst").read_bytes())
     places: dict[str, dict[str, dict[str | None, _Place]]] = {}
-    for kind, url, version, supplements, origin, key, size in msgspec.json.decode(raw):
-        places.setdefault(kind, {}).setdefault(url, {})[version] = _Place(origin, key, size, supplements)
+    for kind, url, version, origin, key, size in msgspec.json.decode(raw):
+        places.setdefault(kind, {}).setdefault(url, {})[version] = _Place(origin, key, size)
     for name, (kind, url, version) in CRATES.items():
         places.setdefault(kind, {})[url] = {version: _Place("crate", name)}
     for url, row in SYSTEMS.items():
@@ -81,11 +79,6 @@ class Shipped:
         self._places = _index()
         self._systems: dict[tuple[str, str | None], System] = {}
         self._maps: dict[tuple[str, str | None], Map] = {}
-        self._supplements: dict[str, list[tuple[str, str | None]]] = {}
-        for url, versions in self._places["CodeSystem"].items():
-            for version, place in versions.items():
-                if place.supplements:
-                    self._supplements.setdefault(split_canonical(place.supplements)[0], []).append((url, version))
 
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions that are there."""
@@ -133,13 +126,6 @@ class Shipped:
                 found = self.concept_map(url, version)
                 if found is not None:
                     yield found
-
-    def supplements(self, url: str) -> Iterator[System]:
-        """Supplements of a code system."""
-        for key in self._supplements.get(url, ()):
-            found = self.system(*key)
-            if found is not None:
-                yield found
 
     def urls(self, kind: str) -> Iterable[str]:
         """All urls of a kind."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Protocol
 
 from terminology.concepts import Json
@@ -12,7 +11,6 @@ from terminology.special import implied_value_set
 from terminology.stored import StoredSystem
 from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
-
 
 _R4 = "4.0.1"
 
@@ -34,9 +32,6 @@ class Layer(Protocol):
 
     def maps(self) -> Iterable[Map]:
         """All concept maps."""
-
-    def supplements(self, url: str) -> Iterable[System]:
-        """All supplements of a code system."""
 
     def urls(self, kind: str) -> Iterable[str]:
         """The urls of all definitions of a kind."""
@@ -85,22 +80,6 @@ class Loose:
                 if found is not None:
                     yield found
 
-    @cached_property
-    def _supplements(self) -> dict[str, list[tuple[str, str | None]]]:
-        known: dict[str, list[tuple[str, str | None]]] = {}
-        for url, versions in self._resources.get("CodeSystem", {}).items():
-            for version, resource in versions.items():
-                if resource.get("content") == "supplement" and "supplements" in resource:
-                    known.setdefault(split_canonical(resource["supplements"])[0], []).append((url, version))
-        return known
-
-    def supplements(self, url: str) -> Iterator[System]:
-        """Supplements whose `supplements` names the url."""
-        for key in self._supplements.get(url, ()):
-            found = self.system(*key)
-            if found is not None:
-                yield found
-
     def urls(self, kind: str) -> Iterable[str]:
         """All urls of the kind."""
         return self._resources.get(kind, {}).keys()
@@ -123,6 +102,10 @@ class Library:
     def knows(self, kind: str, url: str) -> bool:
         """Whether any version is known."""
         return any(layer.versions(kind, url) for layer in self.layers)
+
+    def urls(self, kind: str) -> list[str]:
+        """The urls of all definitions of a kind."""
+        return sorted({url for layer in self.layers for url in layer.urls(kind)})
 
     def _at(self, kind: str, url: str, wanted: str | None) -> tuple[Layer, str | None] | None:
         for layer in self.layers:
@@ -166,11 +149,10 @@ class Library:
 
     def supplement(self, canonical: str, url: str) -> System | None:
         """The supplement of a code system that a canonical names."""
-        wanted, version = split_canonical(canonical)
-        found = [s for layer in self.layers for s in layer.supplements(url) if s.url == wanted]
-        fitting = [s for s in found if version is None or matches(version, s.version)]
-        best = latest(s.version for s in fitting)
-        return next((s for s in fitting if s.version == best), None)
+        found = self.system(*split_canonical(canonical))
+        if found is None or found.about.get("content") != "supplement":
+            return None
+        return found if split_canonical(found.about.get("supplements", ""))[0] == url else None
 
     def resolved(self, system: System, wanted: Iterable[str] = ()) -> Resolved:
         """The system with those of the wanted supplements that are its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import overload
@@ -211,6 +212,12 @@ class PackedSystem:
     def special_filter(self, name: str, operator: str, value: str) -> Iterable[str] | None:
         """A plain table has no filters of its own."""
         return None
+
+    def between(self, first: str, last: str) -> Codes:
+        """The codes from one to another in the order of the code texts, both included."""
+        ordered = self._ints["sorted"]
+        start = bisect_left(ordered, first, key=self.code)
+        return Codes(self, ordered[start : bisect_right(ordered, last, key=self.code)])
 
     def ranges(self, numbers: Sequence[int]) -> list[tuple[str, str]]:
         """The codes of the numbers as ranges, first and last, in the order of the code texts.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.context import Context, Request
-from fhir_server.operations import meta, validate
+from fhir_server.operations import meta, terminology, validate
 from fhir_server.operations.call import Call, Operation, Row, operation_of
 from fhir_server.operations.parameters import given
 from fhir_server.respond import Response
@@ -21,6 +21,16 @@ ROWS: tuple[Row, ...] = (
     Row("Resource-meta", meta.show),
     Row("Resource-meta-add", meta.add),
     Row("Resource-meta-delete", meta.remove),
+    Row("CodeSystem-lookup", terminology.run, open=True),
+    Row("CodeSystem-validate-code", terminology.run, open=True),
+    Row("CodeSystem-subsumes", terminology.run, open=True),
+    Row("CodeSystem-find-matches", terminology.run, open=True),
+    Row("ValueSet-expand", terminology.run, open=True),
+    Row("ValueSet-validate-code", terminology.run, open=True),
+    Row("ValueSet-batch-validate-code", terminology.run, open=True),
+    Row("ConceptMap-translate", terminology.run, open=True),
+    Row("ConceptMap-closure", terminology.close_table, open=True),
+    Row("CapabilityStatement-versions", terminology.versions),
 )
 
 OPERATIONS: tuple[Operation, ...] = tuple(operation_of(row) for row in ROWS)

@@ -1,0 +1,100 @@
+"""The terminology operations: parameters in, terminology's answer out (http://hl7.org/fhir/R4/terminology-service.html).
+
+What a code means is decided in the package `terminology`; here are the request, the stored definitions and the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from uuid import uuid4
+
+from fhir_server.context import Context, Resource
+from fhir_server.operations.call import Call
+from fhir_server.operations.parameters import parameters
+from fhir_server.operations.stored import stored_resource
+from fhir_server.respond import Response, resource_answer
+from fhir_server.store.terms import Key, terms_of
+from profiles.outcome import FhirError
+from terminology.closure import Closure, closure, name_of, of_record
+from terminology.expand import Clock
+from terminology.library import Library
+from terminology.operations import Asking
+from terminology.operations import run as answer
+from terminology.request import Parameters, of_query, of_resource
+
+CONTROLS = frozenset(("_format", "_pretty", "_summary", "_elements"))
+# Parameters that name a definition which the answer will most likely need: looked up before it is asked for.
+LIKELY = {
+    "url": ("ValueSet", "CodeSystem", "ConceptMap"),
+    "system": ("CodeSystem",),
+    "valueSet": ("ValueSet",),
+}
+CLOSURES = "closure"
+_ATTEMPTS = 5
+
+
+async def run(call: Call, context: Context) -> Response:
+    """The operation that the path names, on a type or an instance."""
+    name = call.request.parts[-1].removeprefix("$")
+    asked = parameters_of(call)
+    instance = await stored_resource(call, context) if call.id else None
+    clock = Clock(context.now(), str(uuid4()))
+    header = call.request.headers.get("accept-language")
+
+    def work(library: Library) -> Resource:
+        return answer(call.type, name, Asking(library, asked, clock, header, instance))
+
+    return resource_answer(
+        await terms_of(context.store, context.registry).ask(work, likely(call.type, asked, instance))
+    )
+
+
+def parameters_of(call: Call) -> Parameters:
+    """The parameters of the query and those of the body; a resource posted as it is stands for its parameter."""
+    rows = of_query(pair for pair in call.request.query if pair[0] not in CONTROLS).rows
+    sent = call.sent
+    if sent is None:
+        return Parameters(rows)
+    if sent.get("resourceType") == "Parameters":
+        return Parameters([*rows, *of_resource(sent).rows])
+    name = {"ValueSet": "valueSet", "CodeSystem": "codeSystem", "ConceptMap": "conceptMap"}.get(
+        str(sent.get("resourceType"))
+    )
+    if name is None:
+        raise FhirError("invalid", f"The body must be Parameters, not {sent.get('resourceType')}.", "resourceType")
+    return Parameters([*rows, {"name": name, "resource": sent}])
+
+
+def likely(kind: str, asked: Parameters, instance: Resource | None) -> Iterable[Key]:
+    """The definitions to look up at once."""
+    named = [
+        (k, str(v)) for name, kinds in LIKELY.items() for v in asked.all(name) for k in kinds if isinstance(v, str)
+    ]
+    coding = asked.first("coding")
+    if isinstance(coding, dict) and coding.get("system"):
+        named.append(("CodeSystem", str(coding["system"])))
+    found = [(k, url.partition("|")[0]) for k, url in named if k in (kind, "CodeSystem")]
+    included = (instance or {}).get("compose", {}).get("include", ())
+    return [*found, *(("CodeSystem", row["system"]) for row in included if "system" in row)]
+
+
+async def close_table(call: Call, context: Context) -> Response:
+    """$closure: the table is kept with the server's state; of two changes at once the second starts over."""
+    asked, known = parameters_of(call), terms_of(context.store, context.registry)
+    for _ in range(_ATTEMPTS):
+        record = await known.state(CLOSURES, name_of(asked))
+        table = of_record(record) if record else None
+        made, found = await known.ask(partial(_closed, asked=asked, table=table))
+        if made == table or await known.keep(CLOSURES, made.name, made.record(), record):
+            return resource_answer(found)
+    raise FhirError("conflict", f"The closure table {name_of(asked)} is being changed by others; try again.")
+
+
+def _closed(library: Library, asked: Parameters, table: Closure | None) -> tuple[Closure, Resource]:
+    return closure(library, asked, table)
+
+
+async def versions(call: Call, context: Context) -> Response:
+    """$versions: R4 alone."""
+    return resource_answer(parameters([("version", "valueCode", "4.0"), ("default", "valueCode", "4.0")]))

@@ -1,0 +1,211 @@
+"""Code systems, value sets and concept maps that clients stored: read anew for each request, parsed once a version.
+
+A changed definition so takes effect at once in every worker. Requests that arrive together share the query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from pymongo.errors import DuplicateKeyError
+
+from fhir_server.store.batches import Batches
+from fhir_server.store.errors import told
+from fhir_server.store.store import Store
+from fhir_server.store.transaction import Transaction
+from profiles.json import parse
+from profiles.outcome import FhirError
+from search.params import Registry
+from search.texts import cut
+from terminology.codes import search_codes
+from terminology.content import shipped
+from terminology.library import Library, Loose
+from terminology.maps import Map
+from terminology.systems import System
+
+T = TypeVar("T")
+Key = tuple[str, str]
+Json = dict[str, Any]
+
+KINDS = ("CodeSystem", "ValueSet", "ConceptMap")
+# The url that stands for every resource of a kind.
+ALL = "*"
+# Parsed definitions that are kept; most servers have fewer.
+_KEPT = 512
+# A definition that refers to ever more others ends here.
+_MOST_ROUNDS = 200
+
+
+class Missing(Exception):
+    """A definition that has not been looked up for this request."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class Fetched:
+    """The layer of stored definitions, as far as they were looked up."""
+
+    def __init__(self, found: dict[Key, Loose]) -> None:
+        self._found = found
+
+    def _of(self, kind: str, url: str) -> Loose:
+        if (kind, url) not in self._found:
+            raise Missing((kind, url))
+        return self._found[kind, url]
+
+    def versions(self, kind: str, url: str) -> Sequence[str | None]:
+        """The versions that are stored."""
+        return self._of(kind, url).versions(kind, url)
+
+    def system(self, url: str, version: str | None) -> System | None:
+        """A stored code system."""
+        return self._of("CodeSystem", url).system(url, version)
+
+    def resource(self, kind: str, url: str, version: str | None) -> Json | None:
+        """A stored definition."""
+        return self._of(kind, url).resource(kind, url, version)
+
+    def concept_map(self, url: str, version: str | None) -> Map | None:
+        """A stored concept map."""
+        return self._of("ConceptMap", url).concept_map(url, version)
+
+    def maps(self) -> Iterator[Map]:
+        """All stored concept maps."""
+        return self._of("ConceptMap", ALL).maps()
+
+    def urls(self, kind: str) -> Iterable[str]:
+        """All urls of a kind."""
+        return self._of(kind, ALL).urls(kind)
+
+
+class Terms:
+    """The terminology of one database."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._keys = {kind: _url_key(registry, kind) for kind in KINDS}
+        self._parsed: OrderedDict[str, tuple[int, Json]] = OrderedDict()
+        self._loose: OrderedDict[Key, tuple[tuple[tuple[str, int], ...], Loose]] = OrderedDict()
+        self._lookups = Batches(self._look_up, size=128, lanes=2)
+
+    async def close(self) -> None:
+        """Answer what is queued."""
+        await self._lookups.close()
+
+    async def ask(self, work: Callable[[Library], T], likely: Iterable[Key] = ()) -> T:
+        """The answer of `work`, which is called again whenever it needs a definition that was not looked up yet."""
+        found: dict[Key, Loose] = {}
+        await self._fetch(found, likely)
+        library = Library((Fetched(found), shipped()))
+        for _ in range(_MOST_ROUNDS):
+            try:
+                return work(library)
+            except Missing as missing:
+                await self._fetch(found, [missing.key])
+        return work(library)
+
+    async def listed(self, work: Callable[[Library], T]) -> T:
+        """The answer of `work` on all code systems at once, for a list of them."""
+        names = await self._lookups(("CodeSystem", ALL))
+        layer = await self._loaded(("CodeSystem", ALL), names)
+        return work(Library((layer, shipped())))
+
+    async def _fetch(self, found: dict[Key, Loose], keys: Iterable[Key]) -> None:
+        wanted = [key for key in dict.fromkeys(keys) if key not in found]
+        answers = await asyncio.gather(*(self._lookups(key) for key in wanted))
+        for key, names in zip(wanted, answers, strict=True):
+            found[key] = await self._loaded(key, names)
+
+    async def _loaded(self, key: Key, names: tuple[tuple[str, int], ...]) -> Loose:
+        """The definitions as a layer; the same versions give the same layer, with what it has indexed."""
+        kept = self._loose.get(key)
+        if kept is not None and kept[0] == names:
+            self._loose.move_to_end(key)
+            return kept[1]
+        resources = await asyncio.gather(*(self._read(name, version) for name, version in names))
+        layer = Loose(r for r in resources if r is not None)
+        if names:
+            self._loose[key] = (names, layer)
+            while len(self._loose) > _KEPT:
+                self._loose.popitem(last=False)
+        return layer
+
+    async def _read(self, name: str, version: int) -> Json | None:
+        kind, _, id_ = name.partition("/")
+        stored = await self._store.get(kind, id_)
+        if stored is None or stored.body is None:
+            return None
+        found: Json = parse(stored.body)
+        return found
+
+    async def _look_up(self, keys: list[Key]) -> list[tuple[tuple[str, int], ...]]:
+        """Names and versions of the resources with each url, in one query."""
+        entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys if url != ALL}
+        found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
+        for kind, _ in [key for key in keys if key[1] == ALL]:
+            rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}})
+            found[kind, ALL] = [(r["_id"], r["v"]) for r in rows if "s" in r]
+        if entries:
+            for row in await self._rows({"s": {"$in": list(entries)}}):
+                for entry in row.get("s", ()):
+                    key = entries.get(entry)
+                    if key is not None and row["_id"].startswith(f"{key[0]}/"):
+                        found[key].append((row["_id"], row["v"]))
+        return [tuple(sorted(found[key])) for key in keys]
+
+    async def _rows(self, filter: Json) -> list[Json]:
+        rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": 1})
+        return [dict(row) for row in rows]
+
+    async def state(self, kind: str, name: str) -> Json | None:
+        """A record that an operation keeps between calls."""
+        with told():
+            found = await self._store.driver.send(self._store.driver.state.find_one, {"_id": f"{kind}/{name}"})
+        return dict(found["record"]) if found else None
+
+    async def keep(self, kind: str, name: str, record: Json, before: Json | None) -> bool:
+        """Keep a record in place of the one that was read; False where another worker was faster."""
+        where = {"_id": f"{kind}/{name}"} | ({"record.version": before["version"]} if before else {})
+        row = {"_id": f"{kind}/{name}", "record": record}
+        state = self._store.driver.state
+        with told():
+            try:
+                done = await self._store.driver.send(state.replace_one, where, row, upsert=before is None)
+            except DuplicateKeyError:
+                return False
+        return bool(done.matched_count or done.upserted_id)
+
+    async def codes(self, how: str, value: str) -> list[tuple[str, str]]:
+        """(system, code) of what `:in`, `:below` and `:above` name."""
+
+        def work(library: Library) -> list[tuple[str, str]]:
+            return [
+                (branch.system, code) for branch in search_codes(library, how, value) for code in branch.all(library)
+            ]
+
+        return await self.ask(work)
+
+
+_TERMS: WeakKeyDictionary[Store, Terms] = WeakKeyDictionary()
+
+
+def terms_of(store: Store | Transaction, registry: Registry) -> Terms:
+    """The terminology of a store, one for each; what a transaction has written is not part of it yet."""
+    if not isinstance(store, Store):
+        raise FhirError("not-supported", "Terminology operations are sent alone or in a batch, not in a transaction.")
+    found = _TERMS.get(store)
+    if found is None:
+        found = _TERMS[store] = Terms(store, registry)
+    return found
+
+
+def _url_key(registry: Registry, kind: str) -> str:
+    parameter = registry.lookup(kind, "url")
+    assert parameter is not None
+    return parameter.key
