@@ -39,7 +39,7 @@ def _told(report: Report, files: int) -> str:
 def summarize(console: Console, report: Report) -> None:
     """Print what was loaded, what was there before, and what failed and why."""
     rate = report.loaded / report.seconds
-    source = f" from {report.files:,} files" if report.files else ""
+    source = f" from {report.files:,} {'file' if report.files == 1 else 'files'}" if report.files else ""
     console.print(
         f"Loaded {report.loaded:,} resources{source} in {report.seconds:.1f} s ({rate:,.0f}/s).",
         highlight=False,
