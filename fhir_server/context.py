@@ -65,4 +65,3 @@ class Context:
     seal: Seal
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-    gate: Any = None
