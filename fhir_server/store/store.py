@@ -60,11 +60,11 @@ class Store:
         self._blobs = Blobs(driver)
         self._together = Together(driver)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._current = Batches(self._read_current, size=512, lanes=2)
-        self._superseded = Batches(self._read_superseded, size=512, lanes=2)
+        self._current = Batches(self._read_current, size=512, lanes=1)
+        self._superseded = Batches(self._read_superseded, size=512, lanes=1)
         self._lookup = Lookup(self._current, self._superseded)
-        self._creates = Batches(self._insert, size=512, lanes=2)
-        self._replaces = Batches(self._supersede, size=256, lanes=2)
+        self._creates = Batches(self._insert, size=512, lanes=1)
+        self._replaces = Batches(self._supersede, size=256, lanes=1)
 
     async def close(self) -> None:
         """Answer what is queued, then let go of the connections."""
