@@ -43,6 +43,7 @@ SECURITY: Raw = [
     (b"referrer-policy", b"no-referrer"),
     (b"vary", b"accept, accept-encoding, origin"),
 ]
+KEPT = [row for row in SECURITY if row[0] != b"cache-control"]
 EXPOSED = b"etag, location, content-location, last-modified, x-request-id"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
@@ -97,6 +98,8 @@ class Fhir:
                 request.principal = await self.gate.caller(headers=request.headers)
             if request.method in BODIES:
                 request.body = await intake.read(request.headers, receive)
+                answer = await handle(request, context)
+            elif is_short(request.parts):
                 answer = await handle(request, context)
             else:
                 answer = await self._watched(request, receive, context)
@@ -160,12 +163,8 @@ class Fhir:
         if answer.status not in (204, 304):
             raw.append((b"content-length", b"%d" % len(body)))
         raw.append((b"x-request-id", request_id.encode()))
-        raw += (
-            SECURITY
-            if "Cache-Control" not in answer.headers
-            else [row for row in SECURITY if row[0] != b"cache-control"]
-        )
-        if b"origin" in (name for name, _ in scope["headers"]):
+        raw += SECURITY if "Cache-Control" not in answer.headers else KEPT
+        if "origin" in headers:
             raw += self._cors(scope, headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -186,6 +185,11 @@ class Fhir:
                 (b"access-control-max-age", b"600"),
             ]
         return granted
+
+
+def is_short(parts: tuple[str, ...]) -> bool:
+    """Whether this is a read by id: it shares its call with others, so there is nothing to give up."""
+    return len(parts) == 2 and parts[1][:1] not in ("_", "$")
 
 
 async def compressed(body: bytes) -> bytes:

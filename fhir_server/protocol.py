@@ -46,9 +46,10 @@ def limited(config: Config) -> type[HttpToolsProtocol]:
                 return
             if self._in_head:
                 self._head += len(data)
-                if self._timer is None:
-                    self._wait_for_head()
             super().data_received(data)
+            # A head that came whole in one packet, as nearly all do, needs no timer.
+            if self._in_head and self._head and self._timer is None and not self._over:
+                self._wait_for_head()
             # A body that came in the same packet counts too: four times the limits are still no danger.
             if self._in_head and self._head > config.max_headers + config.max_url:
                 self._refuse(431, f"The header lines are longer than {config.max_headers} bytes.")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fhir_server import access
 from fhir_server.context import Context, Request
-from fhir_server.formats import chosen
+from fhir_server.formats import JSON, chosen
 from fhir_server.interactions.batch import bundle
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
@@ -141,7 +141,7 @@ async def perform(request: Request, context: Context) -> Response:
 
 async def handle(request: Request, context: Context) -> Response:
     """Answer a request, errors included, in the format that the client asked for; needs no HTTP."""
-    format = chosen(Request("GET"))
+    format = JSON
     try:
         format = chosen(request)
         answer = await perform(request, context)
