@@ -1,0 +1,57 @@
+"""Bindings of all strengths, with the terminology that was passed in (http://hl7.org/fhir/R4/terminologies.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiles.model import required_codes
+from profiles.validate.bindings import IN_SET
+from profiles.validate.report import Report
+from profiles.validate.spots import Spot
+from profiles.validate.values import extension, extensions, shown
+
+Json = dict[str, Any]
+MAX_VALUE_SET = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet"
+ADDITIONAL = (
+    "http://hl7.org/fhir/tools/StructureDefinition/additional-binding",
+    "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.binding.additional",
+)
+CODED = ("code", "Coding", "CodeableConcept", "Quantity", "string", "uri")
+WORD = {"required": "error", "extensible": "warning"}
+
+
+def check_binding(report: Report, spot: Spot, binding: Json | None, profile: str) -> None:
+    """A required binding is an error, an extensible one a warning; its maximum value set is an error again."""
+    if not binding or spot.type not in CODED or not binding.get("valueSet"):
+        return
+    severity = WORD.get(binding.get("strength", ""))
+    if severity:
+        _report(report, spot, binding["valueSet"], severity, profile)
+    for most in extensions(binding, MAX_VALUE_SET):
+        _report(report, spot, most, "error", profile)
+    for parts in (x for x in binding.get("extension", ()) if x.get("url") in ADDITIONAL):
+        if extension(parts, "purpose") == "required":
+            _report(report, spot, extension(parts, "valueSet"), "error", profile)
+
+
+def _report(report: Report, spot: Spot, value_set: str, severity: str, profile: str) -> None:
+    if in_value_set(report, spot, value_set) is False:
+        what = shown(spot.value if not isinstance(spot.value, dict) else _short(spot.value))
+        report.add(
+            severity, "code-invalid", spot, f"{what} is not in the value set {value_set}", f"binding {value_set}"
+        )
+
+
+def in_value_set(report: Report, spot: Spot, value_set: str) -> bool | None:
+    """What the code sets of the base definitions or the terminology say; None when neither can tell."""
+    known = required_codes().get(value_set.split("|")[0])
+    if known and spot.type in IN_SET:
+        return IN_SET[spot.type](spot.value, known)
+    if spot.type == "CodeableConcept" and not spot.value.get("coding"):
+        return None if "extension" in spot.value else False
+    return report.library.member_of(spot.value, spot.type, value_set)
+
+
+def _short(value: Json) -> Any:
+    codings = value.get("coding", [value])
+    return [f"{c.get('system', '')}#{c.get('code', '')}" for c in codings if isinstance(c, dict)]

@@ -1,0 +1,107 @@
+"""Profiles as trees: what each element of a structure demands, ready to be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from profiles import model
+from profiles.outcome import FhirError
+from profiles.validate.snapshot import element_id, snapshot
+
+Json = dict[str, Any]
+FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
+SYSTEM_TYPES = "http://hl7.org/fhirpath/System."
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type an element may have, with the profiles its value or its target must fit."""
+
+    code: str
+    profiles: tuple[str, ...]
+    targets: tuple[str, ...]
+    aggregation: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Definition:
+    """An element of a profile; `min` and `max` are its own, `slices` those of the same element."""
+
+    id: str
+    name: str
+    min: int
+    max: int | None
+    kinds: tuple[Kind, ...]
+    source: Json
+    profile: str
+    children: dict[str, Definition] = field(default_factory=dict)
+    slices: list[Definition] = field(default_factory=list)
+    rules: tuple[Json, ...] = ()
+
+    @property
+    def slicing(self) -> Json:
+        found: Json = self.source.get("slicing", {})
+        return found
+
+    def value(self, prefix: str) -> Any:
+        """The value of a choice such as fixed[x], pattern[x] or maxValue[x]; None when there is none."""
+        return next((v for k, v in self.source.items() if k.startswith(prefix) and k[len(prefix)].isupper()), None)
+
+
+def read_kind(entry: Json) -> Kind:
+    code = entry.get("code", "")
+    if code.startswith(SYSTEM_TYPES):
+        code = next((x.get("valueUrl", "") for x in entry.get("extension", ()) if x["url"] == FHIR_TYPE), "string")
+    code = code.removeprefix("http://hl7.org/fhir/StructureDefinition/")
+    return Kind(*[code, *(tuple(entry.get(k, ())) for k in ("profile", "targetProfile", "aggregation"))])
+
+
+def read_element(source: Json, profile: str) -> Definition:
+    last = element_id(source).rpartition(".")[2].partition(":")[0]
+    most = source.get("max", "*")
+    return Definition(
+        element_id(source),
+        last.removesuffix("[x]"),
+        source.get("min", 0),
+        None if most == "*" else int(most),
+        tuple(read_kind(t) for t in source.get("type", ())),
+        source,
+        profile,
+        rules=tuple(c for c in source.get("constraint", ()) if _is_own(c)),
+    )
+
+
+def _is_own(rule: Json) -> bool:
+    """A rule that the base definitions do not have already."""
+    known = model.INVARIANTS.get(rule.get("key", ""))
+    return known is None or known.expression != rule.get("expression", "")
+
+
+def tree(structure: Json, structures: Callable[[str], Json | None]) -> Definition:
+    """The root of a structure, everything below it attached."""
+    url = structure.get("url", "")
+    found = [read_element(e, url) for e in snapshot(structure, structures) if element_id(e)]
+    if not found:
+        raise FhirError("invalid", f"The structure {url} has no elements")
+    by_id = {found[0].id: found[0]}
+    for one in found[1:]:
+        by_id[one.id] = one
+        _attach(one, by_id)
+    return found[0]
+
+
+def _attach(one: Definition, by_id: dict[str, Definition]) -> None:
+    parent, _, last = one.id.rpartition(".")
+    holder = by_id.get(parent)
+    name, _, slice_name = last.partition(":")
+    if slice_name:
+        # A slice of a slice (`a/b`) belongs to the slice it refines.
+        whole = f"{parent}.{name}" if parent else name
+        outer = by_id.get(f"{whole}:{slice_name.rpartition('/')[0]}") if "/" in slice_name else None
+        target = outer or by_id.get(whole)
+        if target is not None:
+            target.slices.append(one)
+    elif holder is not None:
+        holder.children[one.name] = one

@@ -1,0 +1,62 @@
+"""Full validation: base definitions, invariants, profiles, extensions, references, bundles, questionnaires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import Issue
+from profiles.validate.explain import resource_faults
+from profiles.validate.extensions import check_extension
+from profiles.validate.fast import surely_valid
+from profiles.validate.invariants import check_base_rules
+from profiles.validate.library import Library
+from profiles.validate.profile import check_profile
+from profiles.validate.references import check_base_target
+from profiles.validate.report import Options, Report
+from profiles.validate.special import SPECIAL
+from profiles.validate.spots import Spot, everything, whole
+
+Json = dict[str, Any]
+
+
+def validate(
+    resource: Any, library: Library | None = None, *, profiles: Iterable[str] = (), options: Options | None = None
+) -> list[Issue]:
+    """Every issue of a resource: errors and warnings, in the order they were found; never raises for bad content."""
+    report = Report(library or Library(), options or Options())
+    if not surely_valid(resource):
+        for issue in resource_faults(resource):
+            report.error(issue.code, issue.expression[0] if issue.expression else "", _bare(issue))
+    if isinstance(resource, dict) and resource.get("resourceType") in RESOURCE_TYPES:
+        root = whole(resource)
+        for spot in everything(root):
+            _check_spot(report, spot)
+        for profile in profiles:
+            check_profile(report, root, profile)
+    return report.issues
+
+
+def _bare(issue: Issue) -> str:
+    return issue.text.removeprefix(f"{issue.expression[0]}: ") if issue.expression else issue.text
+
+
+def _check_spot(report: Report, spot: Spot) -> None:
+    check_base_rules(report, spot)
+    if spot.type == "Extension":
+        if isinstance(spot.value, dict):
+            check_extension(report, spot)
+    elif spot.type == "Reference" and isinstance(spot.value, dict):
+        check_base_target(report, spot)
+    elif spot.type in RESOURCE_TYPES:
+        for profile in claimed(spot.value):
+            check_profile(report, spot, profile)
+    for check in SPECIAL.get(spot.type, ()):
+        check(report, spot)
+
+
+def claimed(resource: Json) -> list[str]:
+    """The profiles a resource says it fits."""
+    found = resource.get("meta", {}).get("profile", []) if isinstance(resource.get("meta"), dict) else []
+    return [p for p in found if isinstance(p, str)] if isinstance(found, list) else []

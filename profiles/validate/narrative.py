@@ -1,0 +1,51 @@
+"""Links inside narratives (http://hl7.org/fhir/R4/narrative.html#linking): `#x` must lead somewhere."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from lxml import etree
+
+from profiles.validate.report import Report
+from profiles.validate.spots import Spot, everything, whole
+
+
+@lru_cache(maxsize=256)
+def links(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """(the targets of links, the anchors) of a `div`; nothing where it is not well-formed."""
+    if "href" not in text and " id=" not in text and " name=" not in text:
+        return frozenset(), frozenset()
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        elements = list(etree.fromstring(text.encode(), parser).iter())
+    except (etree.XMLSyntaxError, ValueError):
+        return frozenset(), frozenset()
+    found = frozenset(str(e.get("href")) for e in elements if e.get("href"))
+    return found, frozenset(str(e.get(k)) for e in elements for k in ("id", "name") if e.get(k))
+
+
+def check_narrative(report: Report, spot: Spot) -> None:
+    """The links of one narrative: to an anchor, to an element with an id, to the outside by a known scheme."""
+    text = spot.value.get("div") if isinstance(spot.value, dict) else None
+    if not isinstance(text, str):
+        return
+    targets, anchors = links(text)
+    near = [t[1:] for t in targets if t.startswith("#") and t != "#" and t[1:] not in anchors]
+    ids = _ids(spot) if near else set()
+    for name in sorted(near):
+        if name not in ids:
+            report.error("not-found", f"{spot.path}.div", f"the link '#{name}' leads nowhere")
+    for target in sorted(targets):
+        if target.startswith("urn:"):
+            report.error("value", f"{spot.path}.div", f"'{target}' is nothing a browser can follow")
+
+
+def _ids(spot: Spot) -> set[str]:
+    """All ids of the resource and of what it contains, and the anchors of every narrative in it."""
+    found: set[str] = set()
+    for place in everything(whole(spot.root)):
+        if isinstance(place.value, dict) and isinstance(place.value.get("id"), str):
+            found.add(place.value["id"])
+        if place.type == "Narrative" and isinstance(place.value, dict):
+            found |= links(str(place.value.get("div")))[1]
+    return found

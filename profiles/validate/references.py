@@ -1,0 +1,79 @@
+"""References: their targets' types and profiles (http://hl7.org/fhir/R4/references.html)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from profiles import model
+from profiles.validate.definitions import Kind
+from profiles.validate.report import Report, find_target
+from profiles.validate.spots import Json, Spot, whole
+
+CheckAgainst = Callable[[Report, Spot, str], None]
+ANY = "Resource"
+LITERAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
+
+
+def target_type(report: Report, spot: Spot) -> str | None:
+    """The type a reference points at: by what it finds, by its `type`, or by its url; None when nobody can tell."""
+    reference = spot.value.get("reference")
+    if isinstance(reference, str):
+        found = find_target(report.library, spot, reference)
+        if found:
+            kind: str | None = found.get("resourceType")
+            return kind
+        literal = LITERAL.search(reference)
+        if literal and literal[1] in model.RESOURCE_TYPES:
+            return literal[1]
+    said = spot.value.get("type")
+    return said if isinstance(said, str) and said in model.RESOURCE_TYPES else None
+
+
+def check_base_target(report: Report, spot: Spot) -> None:
+    """The types the base definition allows a reference to point at."""
+    parent, _, name = spot.element.rpartition(".")
+    child = model.element(parent, name.removesuffix("[x]"))
+    if child is None or not child.targets or ANY in child.targets:
+        return
+    kind = target_type(report, spot)
+    if kind and kind not in child.targets:
+        report.error(
+            "structure", spot, f"the target is of type {kind}, allowed are {', '.join(child.targets)}", "target"
+        )
+
+
+def check_target(report: Report, spot: Spot, kind: Kind, check: CheckAgainst) -> None:
+    """The profiles of a target: its type when it cannot be found, all of one profile when it can."""
+    if spot.type != "Reference" or not isinstance(spot.value, dict):
+        return
+    types = {p: _type_of(report, p) for p in kind.targets}
+    found = target_type(report, spot)
+    if found and not any(t in (found, ANY) for t in types.values() if t):
+        if all(types.values()):
+            names = ", ".join(sorted({t for t in types.values() if t}))
+            report.error("structure", spot, f"the target is of type {found}, allowed are {names}", "target")
+        return
+    reference = spot.value.get("reference")
+    target = find_target(report.library, spot, reference) if isinstance(reference, str) else None
+    fitting = [p for p, t in types.items() if t == found and not p.endswith(f"/StructureDefinition/{t}")]
+    if target and fitting and len(fitting) == len([t for t in types.values() if t in (found, ANY)]):
+        _check_profiles(report, spot, target, fitting, check)
+
+
+def _check_profiles(report: Report, spot: Spot, target: Json, profiles: list[str], check: CheckAgainst) -> None:
+    place = whole(target, None, spot.path + ".resolve()", spot)
+    for profile in profiles:
+        trial = report.trial()
+        with report.once(place, profile) as fresh:
+            if fresh:
+                trial.busy.discard((id(target), profile))
+                check(trial, place, profile)
+        if not trial.failed():
+            return
+    report.error("structure", spot, f"the target does not fit {' or '.join(profiles)}")
+
+
+def _type_of(report: Report, profile: str) -> str | None:
+    structure = report.library.structure(profile)
+    return structure.get("type") if structure else None

@@ -1,0 +1,73 @@
+"""Rules that the specification states in words, by type: one row each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from profiles.validate.answers import check_response
+from profiles.validate.bundles import check_bundle
+from profiles.validate.narrative import check_narrative
+from profiles.validate.report import Report
+from profiles.validate.spots import Spot
+
+Json = dict[str, Any]
+UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
+
+
+def check_uri(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#uri: UUIDs and OIDs as URIs must be such."""
+    if not isinstance(spot.value, str) or not spot.value.startswith("urn:"):
+        return
+    text = re.split("[#|]", spot.value)[0]
+    if text.startswith("urn:uuid:") and not UUID.fullmatch(text):
+        report.error("value", spot, f"'{text}': a UUID is 36 characters in lower case")
+    elif text.startswith("urn:oid:") and not OID.fullmatch(text):
+        report.error("value", spot, f"'{text}' is no OID")
+
+
+def check_attachment(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#attachment: size is that of the data."""
+    value = spot.value if isinstance(spot.value, dict) else {}
+    data, size = value.get("data"), value.get("size")
+    if isinstance(data, str) and isinstance(size, int):
+        dense = "".join(data.split())
+        real = len(dense) * 3 // 4 - dense[-2:].count("=")
+        if real != size:
+            report.error("value", spot, f"the size is said to be {size}, the data has {real} bytes")
+
+
+def check_search_parameter(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/searchparameter.html"""
+    kind, parts = spot.value.get("type"), spot.value.get("component", [])
+    if kind == "composite" and len(parts) < 2:
+        report.error("business-rule", spot, "a composite search parameter has two components at least")
+
+
+def check_code_system(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/codesystem.html: what is said of the content is true of the concepts."""
+    concepts, content = spot.value.get("concept", []), spot.value.get("content")
+    if content == "not-present" and concepts:
+        report.error("business-rule", spot, "the content is not present, yet there are concepts")
+    count = spot.value.get("count")
+    if content == "complete" and isinstance(count, int) and concepts and _size(concepts) != count:
+        report.error("business-rule", spot, f"the count is {count}, but there are {_size(concepts)} concepts")
+
+
+def _size(concepts: list[Any]) -> int:
+    return sum(1 + _size(c.get("concept", [])) for c in concepts if isinstance(c, dict))
+
+
+SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
+    "Attachment": (check_attachment,),
+    "Bundle": (check_bundle,),
+    "CodeSystem": (check_code_system,),
+    "Narrative": (check_narrative,),
+    "QuestionnaireResponse": (check_response,),
+    "SearchParameter": (check_search_parameter,),
+    "uri": (check_uri,),
+    "url": (check_uri,),
+    "canonical": (check_uri,),
+}
