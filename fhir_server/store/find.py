@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from bson import Timestamp
 
@@ -14,6 +14,7 @@ from fhir_server.store.find_links import Links
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
+from fhir_server.store.terms import terms_of
 from fhir_server.store.together import Search as Together
 from profiles import model
 from profiles.json import parse as parse_json
@@ -33,17 +34,7 @@ LIMIT = 5.0
 BATCH = 200
 
 Access = Callable[[str], Clause]
-Terms = Callable[..., Any]
-
-
-class Source(Protocol):
-    """What a search reads from: a Store, or a Transaction, which sees its own writes."""
-
-    async def find_documents(self, filter: Mapping[str, Any], **options: Any) -> list[Document]: ...
-
-    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> list[Document]: ...
-
-    async def count(self, filter: Mapping[str, Any], **options: Any) -> int: ...
+Terms = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
 
 
 @dataclass(slots=True)
@@ -108,9 +99,24 @@ async def find(
     position = Position.of(cursor) if cursor and cursor.get("i") else None
     snapshot = cursor.get("t") if cursor else None
     reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
-    search = Search(store, reads, query, registry, access, terms, time.monotonic() + limit)
+    search = Search(store, reads, query, registry, access, terms or _terms(store, registry), time.monotonic() + limit)
     search.links = Links(search)
-    search.clause = await search.links.resolved(every((seen_by(query.clauses, query.types, access), *clauses)))
+    try:
+        return await _answer(search, position, clauses)
+    except FhirError as error:
+        raise too_costly() if error.code == "timeout" else error from None
+
+
+def _terms(store: Any, registry: Registry) -> Terms | None:
+    """The terminology of the store; a transaction has none of its own."""
+    return terms_of(store, registry).codes if isinstance(store, Store) else None
+
+
+async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
+    query = search.query
+    assert search.links is not None
+    wanted = every((seen_by(query.clauses, query.types, search.access), *clauses))
+    search.clause = wanted if is_seen(wanted) else await search.links.resolved(wanted)
     if query.count == 0 or query.summary == "count":
         return Found([], total=await total_of(search), warnings=search.warnings)
     return await _page(search, position)
@@ -159,8 +165,13 @@ async def _filled(search: Search, found: list[Stored]) -> list[Stored]:
 
 
 def _beside(sort: Sequence[Sort], row: Document, backward: bool, snapshot: str, total: int | None) -> dict[str, Any]:
-    values = tuple(row[f"k{n}"] for n in range(len(sort)))
-    return Position(values, row["_id"], backward, snapshot, total).payload()
+    return Position(_values(sort, row), row["_id"], backward, snapshot, total).payload()
+
+
+def _values(sort: Sequence[Sort], row: Document) -> tuple[Any, ...]:
+    """The sort values of a document; the driver's own kind of integer is no JSON."""
+    found = (row[f"k{n}"] for n in range(len(sort)))
+    return tuple(int(v) if isinstance(v, int) else v for v in found)
 
 
 async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
@@ -174,8 +185,7 @@ async def _rows(search: Search, position: Position | None, limit: int) -> list[D
         if len(rows) < BATCH:
             break
         backward = position is not None and position.backward
-        values = tuple(rows[-1][f"k{n}"] for n in range(len(search.query.sort)))
-        position = Position(values, rows[-1]["_id"], backward)
+        position = Position(_values(search.query.sort, rows[-1]), rows[-1]["_id"], backward)
     return found[:limit]
 
 
