@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -16,6 +17,10 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 CLOSE = {"Connection": "close"}
 GZIP = 31  # zlib's number for a stream with gzip's header
 STEP = 1 << 20  # bytes inflated at a time
+# How much of a body that is too long is still read: in limits, in seconds, in seconds between two parts.
+DRAINED = 4
+DRAIN_SECONDS = 5.0
+DRAIN_PAUSE = 0.3
 
 
 class Gone(Exception):
@@ -74,6 +79,7 @@ class Intake:
         """The whole body, inflated; FhirError 413, 415 or 408."""
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._config.max_body:
+            await self._drained(receive)
             raise self._too_long()
         raw = await self._arrived(receive, int(declared) if declared.isdigit() else 0)
         return await self._decoded(raw, headers.get("content-encoding", "").strip().lower())
@@ -98,12 +104,25 @@ class Intake:
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self._config.max_body:
+                chunks.clear()
+                await self._drained(receive)
                 raise self._too_long()
             if size > self._config.big_body:
                 await self._hold(declared or self._config.max_body)
             if not message.get("more_body"):
                 return b"".join(chunks)
             message = await receive()
+
+    async def _drained(self, receive: Receive) -> None:
+        """Read on for a while and forget it: a client that is still sending would not see the answer otherwise."""
+        left = DRAINED * self._config.max_body
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    message = await asyncio.wait_for(receive(), DRAIN_PAUSE)
+                    left -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
 
     async def _hold(self, amount: int) -> None:
         if not self._held:
