@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from profiles.outcome import FhirError
@@ -18,6 +18,7 @@ from terminology.membership import (
     wanted_supplements,
 )
 from terminology.messages import refuse
+from terminology.packed import Codes, PackedSystem
 from terminology.systems import Resolved
 from terminology.versions import canonical, more_detailed
 from terminology.wording import tokens
@@ -119,6 +120,20 @@ class Composer:
         if self._missing:
             raise missing_supplements(self._missing)
 
+    def page(self, offset: int, count: int) -> tuple[list[Item], int] | None:
+        """A page and the total without a walk through all codes, where there is one plain include; else None."""
+        rows = self.includes
+        if len(rows) != 1 or "exclude" in self.compose or not {"system", "filter", "version"} >= set(rows[0]):
+            return None
+        found = self.system(rows[0], whole=True)
+        assert found is not None
+        self.refuse_incomplete(found, rows[0])
+        codes = self.candidates(found, rows[0], "ValueSet.compose.include[0]")
+        if self._missing or not isinstance(codes, Sequence) or self._usable(found) is not _every:
+            return None
+        shown = codes[offset : offset + count]
+        return [Item((found.url, found.version, code), found) for code in shown], len(codes)
+
     def _included(self, number: int, row: Json) -> Iterator[Item]:
         place = f"ValueSet.compose.include[{number}]"
         others = [self._import(u) for u in row.get("valueSet", ())]
@@ -203,7 +218,7 @@ class Composer:
         first: Iterable[str] | None = found.system.search(text) if text else None
         if first is None:
             first = selections.pop(0).codes() if selections else found.system.codes()
-        return first if not selections else (c for c in first if all(s.holds(c) for s in selections))
+        return first if not selections else _narrowed(first, selections)
 
     def _sample(self, found: Resolved, text: str | None) -> Iterable[str]:
         """Of a grammar only its well-known codes can be listed: the expansion is marked as not closed."""
@@ -217,9 +232,11 @@ class Composer:
 
     def _usable(self, found: Resolved) -> Callable[[str], bool]:
         active = self.compose.get("inactive") is False or bool(self.options.active_only)
+        if isinstance(found.system, PackedSystem):
+            active = active and found.system.any_inactive
         selectable = bool(self.options.exclude_not_for_ui)
         if not (active or selectable):
-            return lambda code: True
+            return _every
         return lambda code: (
             not ((active and found.system.inactive(code)) or (selectable and found.system.concept(code).abstract))
         )
@@ -285,6 +302,17 @@ class Composer:
                 item = Item((system, entry.get("version"), code), found if known else None, entry, names)
                 if self._named(item):
                     yield item
+
+
+def _every(code: str) -> bool:
+    return True
+
+
+def _narrowed(codes: Iterable[str], selections: list[Selection]) -> Iterable[str]:
+    """The codes that all selections hold; numbers of a packed system are compared without a look at the codes."""
+    if isinstance(codes, Codes) and all(s.numbers is not None for s in selections):
+        return Codes(codes.system, [n for n in codes.numbers if all(n in (s.numbers or ()) for s in selections)])
+    return (c for c in codes if all(s.holds(c) for s in selections))
 
 
 def _parent(found: Resolved, code: str) -> Key | None:

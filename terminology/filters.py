@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ import re2
 from profiles.outcome import FhirError
 from terminology.concepts import Json
 from terminology.messages import refuse
+from terminology.packed import Codes, PackedSystem
 from terminology.systems import Resolved, System
 from terminology.versions import canonical
 
@@ -23,10 +24,11 @@ _STANDARD = frozenset(("notSelectable", "deprecated", "deprecationDate", "altern
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Codes of one system: all of them in order, and whether one belongs; `size` where it is known without counting."""
+    """Codes of one system: all of them in order, and whether one belongs; of a packed system by their numbers too."""
 
     codes: Callable[[], Iterable[str]]
     holds: Callable[[str], bool]
+    numbers: Container[int] | None = None
 
 
 def _of(codes: Iterable[str]) -> Selection:
@@ -46,7 +48,15 @@ def _is_a(system: System, name: str, value: str) -> Selection:
     top = _known(system, value)
     if top is None:
         return _of(())
+    if isinstance(system, PackedSystem):
+        return _numbered(system, top, itself=True)
     return Selection(lambda: _with(top, system), lambda code: code == top or system.subsumes(top, code))
+
+
+def _numbered(system: PackedSystem, top: str, *, itself: bool) -> Selection:
+    numbers = system.below(top, itself=itself)
+    known = numbers if isinstance(numbers, range) else frozenset(numbers)
+    return Selection(lambda: Codes(system, numbers), lambda code: system.number(code) in known, known)
 
 
 def _with(top: str, system: System) -> Iterator[str]:
@@ -58,6 +68,8 @@ def _descendent_of(system: System, name: str, value: str) -> Selection:
     top = _known(system, value)
     if top is None:
         return _of(())
+    if isinstance(system, PackedSystem):
+        return _numbered(system, top, itself=False)
     return Selection(lambda: system.descendants(top), lambda code: system.subsumes(top, code))
 
 

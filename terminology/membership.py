@@ -164,10 +164,15 @@ class Checker:
         if "compose" not in self.value_set and "expansion" in self.value_set:
             return self._in_expansion(asked, found)
         result: bool | None = False
+        said: list[Verdict] = []
         for number, row in enumerate(self.compose.get("include", ())):
-            result = self._included(number, row, asked, verdict, found)
+            said.append(Verdict())
+            result = self._included(number, row, asked, said[-1], found)
             if result is not False:
                 break
+        # What an include that does not have the code says of it matters only where no other has it.
+        for trial in said[-1:] if result else said:
+            verdict.merge(trial)
         if result and self._excluded(asked):
             return False
         return result

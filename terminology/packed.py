@@ -12,7 +12,7 @@ import msgspec
 from profiles.outcome import FhirError
 from terminology.concepts import Concept, Json, designation, text_of, value_of
 from terminology.pack import ABSTRACT, INACTIVE, MAGIC, slot_of
-from terminology.wording import Index, rank
+from terminology.wording import Index, rank, tokens
 
 _AT = tuple(f"{name}_at" for name in ("code", "display", "extra", "parent", "child", "word", "posting"))
 # The sections that hold numbers.
@@ -23,11 +23,11 @@ class Codes(Sequence[str]):
     """Codes by their numbers, decoded when they are looked at."""
 
     def __init__(self, system: PackedSystem, numbers: Sequence[int]) -> None:
-        self._system = system
-        self._numbers = numbers
+        self.system = system
+        self.numbers = numbers
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     @overload
     def __getitem__(self, at: int) -> str: ...
@@ -35,11 +35,43 @@ class Codes(Sequence[str]):
     def __getitem__(self, at: slice) -> Codes: ...
     def __getitem__(self, at: int | slice) -> str | Codes:
         if isinstance(at, slice):
-            return Codes(self._system, self._numbers[at])
-        return self._system.code(self._numbers[at])
+            return Codes(self.system, self.numbers[at])
+        return self.system.code(self.numbers[at])
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._system.code, self._numbers)
+        return map(self.system.code, self.numbers)
+
+
+# So many of the best matches are put in order by their display: what it says itself goes before synonyms.
+_HEAD = 100
+
+
+def _shown(words: list[str], wanted: list[str]) -> int:
+    """How well a display shows what was asked: 2 where it begins so, 1 where it has all the words."""
+    if words[: len(wanted)] == wanted or (len(wanted) == 1 and words and words[0].startswith(wanted[0])):
+        return 2
+    return int(all(any(word.startswith(w) for word in words) for w in wanted))
+
+
+class Ranked(Sequence[int]):
+    """Numbers of concepts by rank, the first of them in an order of their own; the rest are read when looked at."""
+
+    def __init__(self, head: Sequence[int], ranks: Sequence[int], order: memoryview) -> None:
+        self._head = head
+        self._ranks = ranks
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self._head[at] if at < len(self._head) else int(self._order[self._ranks[at]])
 
 
 class PackedSystem:
@@ -87,6 +119,11 @@ class PackedSystem:
                 return found - 1
             slot = (slot + 1) & (size - 1)
         return None
+
+    @cached_property
+    def any_inactive(self) -> bool:
+        """Whether a check for inactive codes can find one."""
+        return any(flag & INACTIVE for flag in bytes(self._parts["flags"]))
 
     def _known(self, code: str) -> int:
         number = self.number(code)
@@ -142,12 +179,13 @@ class PackedSystem:
                 stack.extend(self._list(edge, at))
         return seen
 
-    def below(self, code: str) -> Sequence[int]:
-        """The numbers strictly below: a range in a tree."""
+    def below(self, code: str, *, itself: bool = False) -> Sequence[int]:
+        """The numbers below, with the code's own or strictly: a range in a tree."""
         top = self._known(code)
         if self._last is not None:
-            return range(top + 1, self._last[top] + 1)
-        return sorted(self._walk("child", top) - {top})
+            return range(top if itself else top + 1, self._last[top] + 1)
+        found = self._walk("child", top)
+        return sorted(found | {top} if itself else found - {top})
 
     def descendants(self, code: str) -> Codes:
         """Every code strictly below."""
@@ -200,10 +238,12 @@ class PackedSystem:
         texts = [words[at[i] : at[i + 1]].decode() for i in range(len(at) - 1)]
         return Index(texts, lambda i: self._list("posting", i))
 
-    def ranked(self, text: str) -> list[int]:
+    def ranked(self, text: str) -> Sequence[int]:
         """The numbers of concepts whose names match, best first."""
-        order = self._ints["ranked"]
-        return [order[r] for r in rank(self._index, text)]
+        ranks, order, wanted = rank(self._index, text), self._ints["ranked"], tokens(text)
+        head = [order[r] for r in ranks[:_HEAD]]
+        head.sort(key=lambda n: -_shown(tokens(self.display(n)), wanted))
+        return Ranked(head, ranks, order)
 
     def search(self, text: str) -> Codes | None:
         """Codes whose names match, best first."""

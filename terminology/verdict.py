@@ -37,6 +37,15 @@ class Verdict:
         if found.severity == "error" or told(name):
             self.texts[found.text] = None
 
+    def merge(self, other: Verdict) -> None:
+        """Takes over what another check found."""
+        self.issues += [i for i in other.issues if i not in self.issues]
+        self.texts |= other.texts
+        self.unknown |= other.unknown
+        self.normal = other.normal or self.normal
+        if other.status_code is not None:
+            self.inactive_at, self.status, self.status_code = other.inactive_at, other.status, other.status_code
+
     @property
     def failed(self) -> bool:
         """Whether an error was found."""
