@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiles.fhirpath import Environment, FhirPathError, Node, compile, evaluate
+from profiles.fhirpath.functions import FUNCTIONS as FUNCTION_TABLE
 
 PATIENT: dict[str, Any] = {
     "resourceType": "Patient",
@@ -199,3 +202,105 @@ def test_huge_numbers_do_not_stall() -> None:
     for expression in ("Observation.value.value + 1", "Observation.value > 1 'g'", "Observation.value.value.floor()"):
         with pytest.raises(FhirPathError):
             evaluate(observation, expression)
+
+
+TERMS = st.sampled_from(
+    [
+        "name",
+        "given",
+        "family",
+        "birthDate",
+        "telecom",
+        "value",
+        "deceased",
+        "contact",
+        "$this",
+        "$index",
+        "$total",
+        "%resource",
+        "%ucum",
+        "{}",
+        "true",
+        "1",
+        "-1",
+        "2.50",
+        "'a'",
+        "''",
+        "'('",
+        "@2014",
+        "@2014-02-03T10:00:00Z",
+        "@T10:30:00.0",
+        "(4 days)",
+        "(5 'mg')",
+        "Patient",
+        "Patient.name.given",
+        "text.div",
+    ]
+)
+OPERATORS = st.sampled_from(
+    [
+        "+",
+        "-",
+        "*",
+        "/",
+        "div",
+        "mod",
+        "&",
+        "|",
+        "=",
+        "!=",
+        "~",
+        "!~",
+        "<",
+        "<=",
+        ">",
+        ">=",
+        "in",
+        "contains",
+        "and",
+        "or",
+        "xor",
+        "implies",
+    ]
+)
+FUNCTIONS = st.sampled_from(sorted(FUNCTION_TABLE))
+TYPES = st.sampled_from(["string", "String", "HumanName", "FHIR.code", "System.Quantity", "Patient", "nothing"])
+
+
+def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Expressions one level above others."""
+    call = st.builds(lambda a, f, args: f"{a}.{f}({', '.join(args)})", inner, FUNCTIONS, st.lists(inner, max_size=2))
+    binary = st.builds(lambda a, op, b: f"({a} {op} {b})", inner, OPERATORS, inner)
+    typed = st.builds(lambda a, op, t: f"({a} {op} {t})", inner, st.sampled_from(["is", "as"]), TYPES)
+    member = st.builds(lambda a, b: f"{a}.{b}", inner, st.sampled_from(["name", "given", "extension", "value", "id"]))
+    return st.one_of(call, call, binary, typed, member, inner.map(lambda a: f"{a}[0]"), inner.map(lambda a: f"(-{a})"))
+
+
+@given(st.recursive(TERMS, larger, max_leaves=8))
+@settings(max_examples=500, deadline=None)
+def test_no_expression_breaks_the_machine(text: str) -> None:
+    """Any expression gives values or a FhirPathError, strictly or not; the fast ways give what the general one does."""
+    general = Environment(now=NOW, trace=lambda name, values: None)
+    runs: list[Callable[[], list[Any]]] = [
+        lambda: evaluate(PATIENT, text, now=NOW),
+        lambda: [node.value for node in compile(text)(PATIENT, Environment(now=NOW))],
+        lambda: [node.value for node in compile(text)(PATIENT, general)],
+    ]
+    found = []
+    for run in runs:
+        try:
+            found.append(run())
+        except FhirPathError as error:
+            assert error.text
+            found.append(["error"])
+    assert found[1] == found[2]
+
+
+@given(st.text(max_size=40))
+@settings(deadline=None)
+def test_no_text_breaks_the_parser(text: str) -> None:
+    """Any text at all."""
+    try:
+        compile(text)(PATIENT, Environment(now=NOW))
+    except FhirPathError as error:
+        assert error.text

@@ -9,7 +9,7 @@ from profiles.fhirpath import schema
 from profiles.fhirpath.compiler import known_type, specifier
 from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions import FUNCTIONS
-from profiles.fhirpath.parser import Binary, Call, Chain, Index, Name, Special, Tree, TypeTest, Unary, Union
+from profiles.fhirpath.parser import Binary, Call, Chain, Index, Literal, Name, Special, Tree, TypeTest, Unary, Union
 from profiles.fhirpath.schema import words
 
 
@@ -127,8 +127,18 @@ def _call(tree: Call, items: Shape, this: Shape) -> Shape:
     if function.takes == "type":
         return _RESULTS[name]
     inner = this if function.takes == "values" else items
+    if name in ("repeat", "repeatAll"):
+        return _repeated(tree.args[0], items)
     results = [_infer(arg, inner) for arg in tree.args]
     return _result(name, items, results)
+
+
+def _repeated(projection: Tree, items: Shape) -> Shape:
+    """What is not an element of the first items may be one of those found: `repeat(item | answer)`."""
+    try:
+        return _infer(projection, items)
+    except FhirPathError:
+        return _ANYTHING
 
 
 def _result(name: str, items: Shape, results: list[Shape]) -> Shape:
@@ -136,8 +146,6 @@ def _result(name: str, items: Shape, results: list[Shape]) -> Shape:
         return items._replace(ordered=True) if name == "sort" else items
     if name == "select":
         return results[0]._replace(ordered=results[0].ordered and items.ordered)
-    if name == "repeat":
-        return results[0]
     if name in ("union", "combine"):
         return _merge([items, results[0]])
     if name == "iif":
@@ -168,6 +176,10 @@ def _special(tree: Special, this: Shape) -> Shape:
     return this if tree.name == "$this" else _ANYTHING
 
 
+def _literal(tree: Literal, this: Shape) -> Shape:
+    return _ANYTHING if tree.kind == "Empty" else _fixed(f"System.{tree.kind}")
+
+
 def _unary(tree: Unary, this: Shape) -> Shape:
     return _infer(tree.operand, this)
 
@@ -177,6 +189,7 @@ def _union(tree: Union, this: Shape) -> Shape:
 
 
 _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
+    Literal: _literal,
     Name: _name,
     Chain: _chain,
     Call: lambda tree, this: _call(tree, this, this),

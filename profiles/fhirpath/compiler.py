@@ -9,7 +9,7 @@ from typing import Any
 from profiles.fhirpath import schema, steps, temporal
 from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions import FUNCTIONS, Function
-from profiles.fhirpath.nodes import NO, YES, Collection, Node, Program, Scope, boolean, integer, single
+from profiles.fhirpath.nodes import NO, YES, Collection, Node, Program, Scope, boolean, integer, single, whole
 from profiles.fhirpath.operators import OPERATORS, exact, is_number, number, truth, union
 from profiles.fhirpath.parser import (
     Binary,
@@ -246,13 +246,8 @@ _SPECIALS: dict[str, Program] = {
 
 def _indexer(index: Program) -> Step:
     def pick(scope: Scope, items: Collection) -> Collection:
-        node = single(index(scope), "An index")
-        if node is None:
-            return []
-        at = node.value
-        if not isinstance(at, int) or isinstance(at, bool):
-            raise FhirPathError("An index must be an Integer")
-        return items[at : at + 1] if at >= 0 else []
+        at = whole(index(scope), "An index")
+        return [] if at is None or at < 0 else items[at : at + 1]
 
     return pick
 

@@ -24,6 +24,10 @@ from profiles.fhirpath.walks import Condition, Path, Unsupported, path_of, this
 
 def fast_condition(tree: Tree, type_name: str) -> Condition | None:
     """The closure of a condition on values of one type; None where only the general program will do."""
+    last = tree.steps[-1] if isinstance(tree, Chain) and tree.steps else tree
+    if not isinstance(last, (Binary, Call)):
+        # A path gives its items; only inside of a condition it counts as a Boolean.
+        return None
     try:
         return _special(tree, type_name)
     except Unsupported:

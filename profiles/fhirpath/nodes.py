@@ -124,6 +124,16 @@ def decimal(value: Decimal) -> Node:
     return Node(value, "System.Decimal")
 
 
+def whole(items: Collection, what: str) -> int | None:
+    """The only item as an Integer, None when there is none; raises for anything else."""
+    node = single(items, what)
+    if node is None or node.value is None:
+        return None
+    if not isinstance(node.value, int) or isinstance(node.value, bool):
+        raise FhirPathError(f"{what} needs an Integer")
+    return node.value
+
+
 def single(items: Collection, what: str) -> Node | None:
     """The only item, None when there is none; raises for several (section Singleton Evaluation of Collections)."""
     if not items:

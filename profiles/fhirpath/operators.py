@@ -105,7 +105,7 @@ def _joined(a: str, b: str) -> Node:
 
 def _text_of(items: Collection, run: Run) -> str:
     item = single(items, "&")
-    value = unwrap(item) if item is not None else ""
+    value = unwrap(item) if item is not None and item.value is not None else ""
     if not isinstance(value, str):
         raise FhirPathError(f"& needs strings, not {kind(value) or 'a structure'}")
     run.spend(len(value) // 100)

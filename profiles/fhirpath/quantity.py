@@ -41,6 +41,10 @@ class Quantity:
         """`4 'd'` for 4 days: the string form of the conversion section."""
         return f"{self.value:f} {self.unit}" if self.calendar else f"{self.value:f} '{self.unit}'"
 
+    def members(self) -> dict[str, Any]:
+        """What `.value` and `.unit` give."""
+        return {"value": self.value, "unit": self.unit}
+
     @property
     def code(self) -> str:
         """The UCUM code, calendar words as their definite units."""

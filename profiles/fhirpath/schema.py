@@ -32,15 +32,19 @@ SYSTEM = frozenset(
     f"System.{name}" for name in words("Any Boolean Integer Long Decimal String Date DateTime Time Quantity TypeInfo")
 )
 _OF_PRIMITIVE = {"id": ("string", True), "extension": ("Extension", False)}
-_OF_TYPE_INFO = frozenset(("namespace", "name", "baseType"))
+_OF_SYSTEM = {
+    "System.TypeInfo": {"namespace": "System.String", "name": "System.String", "baseType": "System.String"},
+    "System.Quantity": {"value": "System.Decimal", "unit": "System.String"},
+}
 _RESOURCES = frozenset(("Resource", "DomainResource"))
 
 
 @cache
 def slots(type_name: str, name: str) -> tuple[Slot, ...] | None:
     """Where the member of the type stands: several slots for a choice, None when the type has no such member."""
-    if type_name == "System.TypeInfo":
-        return (Slot(name, "System.String", False, ""),) if name in _OF_TYPE_INFO else None
+    if type_name.startswith("System."):
+        kind = _OF_SYSTEM.get(type_name, {}).get(name)
+        return (Slot(name, kind, False, ""),) if kind else None
     if type_name in PRIMITIVES:
         found = _OF_PRIMITIVE.get(name)
         return (Slot(name, found[0], found[1], f"Element.{name}"),) if found else None

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from profiles.fhirpath import schema
 from profiles.fhirpath.nodes import Collection, Node, Scope
+from profiles.fhirpath.quantity import Quantity
 from profiles.fhirpath.schema import Slot
 
 Step: TypeAlias = Callable[[Scope, Collection], Collection]
@@ -30,7 +31,7 @@ def member(name: str) -> Step:
                 continue
             value = node.value
             if type(value) is not dict:
-                value = node.extra
+                value = value.members() if type(value) is Quantity else node.extra
                 if value is None:
                     continue
             for key, extra_key, kind, path in found:
@@ -114,7 +115,7 @@ def _children_of(value: dict[str, Any], type_name: str, out: Collection) -> None
 
 
 def _slot_of(type_name: str, key: str) -> Slot | None:
-    if type_name in schema.PRIMITIVES or type_name == "System.TypeInfo":
+    if type_name in schema.PRIMITIVES or type_name.startswith("System."):
         found = schema.slots(type_name, key)
         return found[0] if found else None
     member_and_slot = schema.member_of_key(type_name, key)

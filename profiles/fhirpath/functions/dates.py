@@ -9,7 +9,7 @@ from typing import Any
 
 from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.row import Function
-from profiles.fhirpath.nodes import Collection, Node, Scope, decimal, integer, single
+from profiles.fhirpath.nodes import Collection, Node, Scope, decimal, integer, single, whole
 from profiles.fhirpath.operators import exact, is_number
 from profiles.fhirpath.quantity import Quantity
 from profiles.fhirpath.temporal import Temporal
@@ -40,13 +40,13 @@ def _input(items: Collection, name: str) -> Any:
 def _boundary(name: str, high: bool) -> Function:
     def apply(scope: Scope, items: Collection, precision: Collection | None = None) -> Collection:
         value = _input(items, name)
-        digits = single(precision, f"{name}()") if precision is not None else None
+        digits = whole(precision, f"{name}()") if precision is not None else None
         if value is None:
             return []
         if isinstance(value, Temporal):
-            found = temporal_boundary(value, high, digits.value if digits else _FINEST[value.kind])
+            found = temporal_boundary(value, high, _FINEST[value.kind] if digits is None else digits)
             return [] if found is None else [Node(found, f"System.{found.kind}")]
-        return _number_boundary(name, value, high, digits.value if digits else _DECIMAL_DIGITS)
+        return _number_boundary(name, value, high, _DECIMAL_DIGITS if digits is None else digits)
 
     return Function(apply, "values", 0, 1)
 

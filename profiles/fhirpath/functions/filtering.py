@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from profiles import model
 from profiles.fhirpath import schema
-from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.existence import holds
 from profiles.fhirpath.functions.row import Function
-from profiles.fhirpath.nodes import Collection, Node, Program, Scope, boolean, single
+from profiles.fhirpath.nodes import Collection, Node, Program, Scope, boolean, single, whole
 from profiles.fhirpath.steps import casts_to, children, is_type
 from profiles.fhirpath.values import keys, order
 
@@ -150,22 +149,13 @@ def _tail(scope: Scope, items: Collection) -> Collection:
     return items[1:]
 
 
-def _amount(argument: Collection, what: str) -> int | None:
-    node = single(argument, what)
-    if node is None:
-        return None
-    if not isinstance(node.value, int) or isinstance(node.value, bool):
-        raise FhirPathError(f"{what} needs an Integer")
-    return node.value
-
-
 def _skip(scope: Scope, items: Collection, number: Collection) -> Collection:
-    amount = _amount(number, "skip()")
+    amount = whole(number, "skip()")
     return [] if amount is None else items[max(amount, 0) :]
 
 
 def _take(scope: Scope, items: Collection, number: Collection) -> Collection:
-    amount = _amount(number, "take()")
+    amount = whole(number, "take()")
     return [] if amount is None else items[: max(amount, 0)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from profiles.fhirpath import quantity
 from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.row import Function
-from profiles.fhirpath.nodes import Collection, Node, Scope, decimal, integer, single
+from profiles.fhirpath.nodes import Collection, Node, Scope, decimal, integer, single, whole
 from profiles.fhirpath.operators import exact, is_number, number
 from profiles.fhirpath.quantity import MATH, Quantity
 from profiles.fhirpath.values import kind, unwrap
@@ -103,10 +103,10 @@ def _power(value: Any, exponent: Any) -> Collection:
 
 def _round(scope: Scope, items: Collection, precision: Collection | None = None) -> Collection:
     value = _argument(items, "round")
-    places = 0 if precision is None else _argument(precision, "round")
+    places = 0 if precision is None else whole(precision, "round()")
     if value is None or places is None:
         return []
-    if not isinstance(places, int) or places < 0:
+    if places < 0:
         raise FhirPathError("round() needs a precision of 0 or more")
     found = exact(value.value if isinstance(value, Quantity) else value)
     rounded = quantity.round_half_up(found, places) if places < 40 else found

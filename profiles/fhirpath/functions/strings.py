@@ -17,7 +17,7 @@ from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.conversion import text, texts
 from profiles.fhirpath.functions.row import Function
 from profiles.fhirpath.lexer import unescape
-from profiles.fhirpath.nodes import Collection, Scope, boolean, integer, single, string
+from profiles.fhirpath.nodes import Collection, Scope, boolean, integer, string, whole
 from profiles.fhirpath.operators import MAX_TEXT
 
 _WHITE = " \t\r\n"
@@ -52,16 +52,13 @@ def _last_index(value: str, part: str) -> Collection:
 
 
 def _substring(scope: Scope, items: Collection, start: Collection, length: Collection | None = None) -> Collection:
-    value = text(items, "substring()")
-    at = single(start, "substring()")
+    value, at = text(items, "substring()"), whole(start, "substring()")
     if value is None or at is None:
         return []
-    size = single(length, "substring()") if length is not None else None
-    if not isinstance(at.value, int) or (size is not None and not isinstance(size.value, int)):
-        raise FhirPathError("substring() needs Integers")
-    if not 0 <= at.value < len(value):
+    size = whole(length, "substring()") if length is not None else None
+    if not 0 <= at < len(value):
         return []
-    return [string(value[at.value :] if size is None else value[at.value : at.value + max(size.value, 0)])]
+    return [string(value[at:] if size is None else value[at : at + max(size, 0)])]
 
 
 def _replace(value: str, part: str, by: str) -> Collection:
@@ -71,10 +68,13 @@ def _replace(value: str, part: str, by: str) -> Collection:
 
 
 @lru_cache(maxsize=512)
-def pattern(regex: str) -> Any:
-    """The compiled expression in single-line mode; `(?<name>` is RE2's `(?P<name>`."""
+def pattern(regex: str, flags: str = "") -> Any:
+    """The compiled expression in single-line mode; `(?<name>` is RE2's `(?P<name>`; flags are i and m."""
+    if set(flags) - {"i", "m"}:
+        raise FhirPathError(f"The flags of a regular expression are i and m, not {flags!r}")
     try:
-        return re2.compile(regex.replace("(?<", "(?P<") if "(?<" in regex and "(?<=" not in regex else regex, _OPTIONS)
+        text = regex.replace("(?<", "(?P<") if "(?<" in regex and "(?<=" not in regex else regex
+        return re2.compile(f"(?{flags}){text}" if flags else text, _OPTIONS)
     except re2.error as error:
         raise FhirPathError(f"The regular expression {regex[:100]!r} cannot be used: {error}") from error
 
@@ -160,8 +160,8 @@ def _join(scope: Scope, items: Collection, separator: Collection | None = None) 
     return _limited((between or "").join(parts)) if parts else []
 
 
-def _row(name: str, apply: Callable[..., Collection], args: int = 0) -> Function:
-    return Function(_on_text(name, apply), "values" if args else "nothing", args, args)
+def _row(name: str, apply: Callable[..., Collection], args: int = 0, most: int = 0) -> Function:
+    return Function(_on_text(name, apply), "values" if args else "nothing", args, max(args, most))
 
 
 FUNCTIONS = {
@@ -174,8 +174,10 @@ FUNCTIONS = {
     "upper": _row("upper", lambda value: [string(value.upper())]),
     "lower": _row("lower", lambda value: [string(value.lower())]),
     "replace": _row("replace", _replace, 2),
-    "matches": _row("matches", lambda value, regex: boolean(pattern(regex).search(value) is not None), 1),
-    "matchesFull": _row("matchesFull", lambda value, regex: boolean(pattern(regex).fullmatch(value) is not None), 1),
+    "matches": _row("matches", lambda value, *regex: boolean(pattern(*regex).search(value) is not None), 1, 2),
+    "matchesFull": _row(
+        "matchesFull", lambda value, *regex: boolean(pattern(*regex).fullmatch(value) is not None), 1, 2
+    ),
     "replaceMatches": _row("replaceMatches", _replace_matches, 2),
     "length": _row("length", lambda value: [integer(len(value))]),
     "toChars": _row("toChars", lambda value: texts(list(value))),
