@@ -19,6 +19,7 @@ from fhir_server.loading.journal import Beside, Kept, folder_for
 from fhir_server.loading.report import progress, summarize
 from fhir_server.loading.run import Load, Report
 from fhir_server.store import Store, Transaction
+from profiles.outcome import FhirError
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +103,24 @@ async def test_a_busy_server_is_asked_again(tmp_path: Path, monkeypatch: pytest.
     stubborn = Recorder(lambda message, times: Answer(503, b""))
     report = await load(stubborn, write(tmp_path / "b.ndjson", "3", "4"))
     assert (report.loaded, [fault.reason for fault in report.faults]) == (0, [run.BUSY] * 2)
+
+
+async def test_a_server_that_asks_for_a_login_ends_the_load(tmp_path: Path) -> None:
+    """There is no use in sending the rest: one sentence says what is missing."""
+    target = Recorder(lambda message, times: Answer(401, b""))
+    with pytest.raises(FhirError, match="--token"):
+        await load(target, write(tmp_path / "a.ndjson", *map(str, range(1000))))
+    assert len(target.asked) <= 3
+
+
+async def test_a_long_file_moves_the_bar(tmp_path: Path) -> None:
+    """The bytes read so far are told while a file is being read, not only at its end."""
+    path = write(tmp_path / "a.ndjson", *map(str, range(30_000)))
+    told: list[int] = []
+    files, _ = find([path])
+    report = await Load(Recorder(), None, 2, lambda report: told.append(report.bytes)).run(files)
+    assert report.loaded == 30_000
+    assert 0 < told[20] < path.stat().st_size == told[-1]
 
 
 async def test_only_the_lines_that_failed_are_sent_again(tmp_path: Path) -> None:

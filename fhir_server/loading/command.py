@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -51,16 +52,26 @@ class Way:
 
 
 def finish(running: Coroutine[Any, Any, Report]) -> None:
-    """Run a load to its end: exit code 1 when something failed, 2 when it could not begin."""
+    """Run a load to its end: exit code 1 when something failed, 2 when it could not begin or go on.
+
+    SIGTERM stops it like Ctrl-C, so that an embedded database is ended too.
+    """
     try:
-        report = asyncio.run(running)
+        report = asyncio.run(_until_told(running))
     except (FhirError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
         typer.echo("Stopped. Run the command again to go on from here.", err=True)
         raise typer.Exit(130) from error
     raise typer.Exit(1 if report.failed else 0)
+
+
+async def _until_told(running: Coroutine[Any, Any, Report]) -> Report:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await running
 
 
 async def load_files(paths: Sequence[Path], way: Way, *, again: bool = False) -> Report:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fhir_server.context import Context, Request
 from fhir_server.loading.answers import Answer, Message
 from fhir_server.routes import handle
@@ -10,10 +12,10 @@ HEADERS = {"content-type": "application/fhir+json", "prefer": "return=minimal"}
 
 
 class Direct:
-    """The interactions of this process."""
+    """The interactions of this process; who can open the database needs no token."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._context = replace(context, config=context.config.model_copy(update={"auth": "none"}))
 
     async def send(self, message: Message) -> Answer:
         """The answer of the interaction."""

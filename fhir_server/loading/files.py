@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fhir_server.loading.units import Fault, Passed, Unit
 DOCUMENTS = (".json",)
 LINES = (".ndjson", ".jsonl")
 LARGEST = 256 << 20  # bytes of one document, unzipped: far above what a server takes as one request
+TOLD_LINES = 1_000  # lines between two moves of the progress bar
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 
@@ -64,11 +65,14 @@ def plain_name(path: Path) -> str:
     return path.name.lower().removesuffix(".gz")
 
 
-def units(file: File) -> Iterator[Unit | Fault | Passed]:
-    """What the file holds; a fault, and no more, where it cannot be read to its end."""
+def units(file: File, tell: Callable[[int], None] = lambda size: None) -> Iterator[Unit | Fault | Passed]:
+    """What the file holds; a fault, and no more, where it cannot be read to its end.
+
+    `tell` hears now and then how many bytes of a long file have been read.
+    """
     try:
         if plain_name(file.path).endswith(LINES):
-            yield from plan_lines(file.name, _read_lines(file.path))
+            yield from plan_lines(file.name, _read_lines(file.path, tell))
         else:
             yield from _document(file)
     except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -90,8 +94,10 @@ def _read(path: Path) -> bytes:
     return text.removeprefix(BOM)
 
 
-def _read_lines(path: Path) -> Iterator[bytes]:
+def _read_lines(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
     with path.open("rb") as raw:
         zipped = raw.peek(2)[:2] == GZIP
         for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw):
             yield line if number else line.removeprefix(BOM)
+            if number % TOLD_LINES == 0:
+                tell(raw.tell())

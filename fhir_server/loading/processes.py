@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from fhir_server.app import open_context, quiet_collector
 from fhir_server.config import Config
 from fhir_server.loading.answers import Answer, Message
 from fhir_server.loading.direct import Direct
+from profiles.outcome import FhirError
 
 GONE = Answer(503, b"")  # what a process that died leaves: the message is sent to another
 
@@ -42,7 +44,9 @@ class Processes:
         """The answer of the worker that has least to do."""
         alive = [worker for worker in self._all if worker.alive]
         if not alive:
-            raise RuntimeError("all processes of the load have died")
+            raise FhirError(
+                "exception", "All processes of the load have died; with less memory at hand, try --workers 1."
+            )
         worker = min(alive, key=lambda worker: len(worker.waiting))
         number = next(self._numbers)
         answer: asyncio.Future[Answer] = self._loop.create_future()
@@ -91,7 +95,8 @@ class Processes:
 
 
 def _serve(connection: Connection, config: Config) -> None:
-    """The life of a worker: until it is sent None, or its parent is gone."""
+    """The life of a worker: until it is sent None, or its parent is gone; Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_answer_all(connection, config))
 
 

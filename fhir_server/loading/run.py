@@ -6,16 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from fhir_server.loading.answers import Answer, Message, judge, message
 from fhir_server.loading.files import File, units
 from fhir_server.loading.journal import Failed, Journal
 from fhir_server.loading.units import Fault, Passed, Unit, group, narrow
+from profiles.outcome import FhirError
 
 # Seconds between the tries of a unit that meets a busy server: two minutes in all.
 PAUSES = (0.1, 0.2, 0.5, 1, 2, 4, 8, 15, 30, 60)
 KEPT_FAULTS = 10_000  # faults a report holds; the rest is only counted
+KEPT_UNITS = 1_000  # units kept for a second chance, with their content
+LOCKED = "The server asks for a login: give a token with --token or FHIR_TOKEN."
 BUSY = "the server stayed busy for two minutes"
 
 
@@ -86,7 +90,8 @@ class Load:
     def _open(self, files: Sequence[File]) -> Iterable[Unit]:
         """The units that are to be sent; everything else is counted on the way."""
         for file in files:
-            for piece in units(file):
+            before = self.report.bytes
+            for piece in units(file, partial(self._read, before)):
                 if isinstance(piece, Unit):
                     yield from self._due(piece)
                 elif isinstance(piece, Passed):
@@ -94,8 +99,12 @@ class Load:
                 else:
                     self.report.fault(piece)
             self.report.files += 1
-            self.report.bytes += file.size
-            self.tell(self.report)
+            self._read(before, file.size)
+
+    def _read(self, before: int, size: int) -> None:
+        """So many bytes of a file have been read, and of those before it."""
+        self.report.bytes = before + size
+        self.tell(self.report)
 
     def _due(self, unit: Unit) -> Iterable[Unit]:
         """The part of the unit that no earlier load brought in."""
@@ -110,16 +119,21 @@ class Load:
     async def send(self, due: Iterable[Unit]) -> None:
         """Send the units, `width` at once; the files are read no faster than they go out."""
         source = iter(due)
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(self.width):
-                workers.create_task(self._work(source))
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self.width):
+                    workers.create_task(self._work(source))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
 
     async def _work(self, source: Iterable[Unit]) -> None:
         for unit in source:
             faults = await self._deliver(unit)
             await self._note(unit.key, {fault.number for fault in faults})
-            if faults:
+            if faults and len(self.failed) < KEPT_UNITS:
                 self.failed.append((unit, faults))
+            elif faults:
+                self.report.fault(*faults)
             self.report.loaded += unit.count - _lost(unit, faults)
             self.tell(self.report)
 
@@ -140,6 +154,8 @@ class Load:
         """Send the unit until it has an answer that counts; what is left of it that failed."""
         for pause in PAUSES:
             answer = await self.target.send(message(unit))
+            if answer.status == 401:
+                raise FhirError("login", LOCKED)
             verdict = judge(unit, answer)
             if not verdict.repeat:
                 break
