@@ -67,6 +67,8 @@ async def admit(request: Request, context: Context, interaction: str) -> None:
     caller = caller_of(request, context)
     if caller is None:
         return
+    if context.trail is not None and _kind(request) in ("AuditEvent", None):
+        await context.trail.move()
     if interaction == "operation":
         _admit_operation(request, caller)
     elif interaction in ("transaction", "batch"):

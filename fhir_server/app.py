@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,11 +41,13 @@ class App:
         self.stopping = False
         self._others = Starlette(
             routes=[Route("/health/live", self._live), Route("/health/ready", self._ready)],
-            lifespan=lambda _: self.running(),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
+        if scope["type"] == "lifespan":
+            await self._live_through(receive, send)
+            return
         path = scope.get("path", "")
         if path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/") and not path.startswith(KNOWN):
             await self.fhir(scope, receive, send)
@@ -60,13 +63,27 @@ class App:
                 await load_demo(context)
             if self.config.auth == "smart":
                 auth = await open_auth(self.config, context)
-                self.fhir.gate = auth.gate
+                context, self.fhir.gate = auth.context, auth.gate
+                moving = asyncio.create_task(context.trail.run())
+                stack.callback(moving.cancel)
                 self._others.router.routes.extend(auth.routes)
             quiet_collector()
             self.fhir.context = context
             yield
             self.stopping = True
             self.fhir.context = None
+
+    async def _live_through(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol of ASGI; a start that cannot be is told in its one sentence, without a trace."""
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except FhirError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.text})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _live(self, request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -103,7 +120,7 @@ async def open_context(
     url = config.mongo or await embedded_url(config, stack)
     store = await open_store(url, config.database)
     stack.push_async_callback(store.close)
-    for text in store.warnings:
+    for text in store.warnings if config.mongo else ():  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
     return Context(config, store, Registry.r4(), Seal(key_of(config.key, config.data)), now, TimeOrdered())
 

@@ -94,6 +94,7 @@ class Fhir:
             if request.method == "OPTIONS":
                 return Response(204, {"Allow": METHODS.decode()}, media="text/plain")
             request.parts, request.query = self._target(scope)
+            request.peer = scope["client"][0] if scope.get("client") else ""
             if self.gate is not None:
                 request.principal = await self.gate.caller(headers=request.headers)
             if request.method in BODIES:

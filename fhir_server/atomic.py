@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,10 +20,16 @@ async def atomically(context: Context, work: Callable[[Context], Awaitable[T]]) 
     if isinstance(store, Transaction):
         return await work(context)
 
-    async def attempt(transaction: Transaction) -> T:
-        return await work(replace(context, store=transaction))
+    inner = context
 
-    return await store.transaction(attempt)
+    async def attempt(transaction: Transaction) -> T:
+        nonlocal inner
+        inner = replace(context, store=transaction, done=[])
+        return await work(inner)
+
+    result = await store.transaction(attempt)
+    await asyncio.gather(*(context.trail.record(*told) for told in inner.done))
+    return result
 
 
 @asynccontextmanager

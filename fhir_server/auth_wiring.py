@@ -5,19 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from starlette.routing import Route
 
+from fhir_server.auditing import Trail
 from fhir_server.auth_http import Choice, Portal
 from fhir_server.auth_outside import bounded, fetcher
 from fhir_server.auth_routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.gate import Gate
+from fhir_server.links import key_of
 from fhir_server.routes import handle
 from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
@@ -33,15 +34,14 @@ from smart_auth.access import Principal
 from smart_auth.formulas import Pair
 from smart_auth.realm import Realm, Record
 
-log = structlog.get_logger()
 DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What a server with `--auth smart` has more: the realm, its gate, its routes."""
+    """What a server with `--auth smart` has more: a context with an audit trail, its gate, its routes."""
 
-    realm: Realm
+    context: Context
     gate: Gate
     routes: list[Route]
 
@@ -51,12 +51,15 @@ async def open_auth(config: Config, context: Context) -> Auth:
     store = context.store
     if not isinstance(store, Store):
         raise FhirError("exception", "The authorization server needs a store.")
+    trail = Trail(context, key_of(config.key, config.data))
+    await trail.journal.prepare()
+    context = replace(context, trail=trail)
     realm = await open_realm(config, store, context)
     gate = Gate(realm, store, context.registry, config.base)
     made = await users.first_admin(realm)
     if made is not None:
         tell_password(*made)
-    return Auth(realm, gate, auth_routes(Portal(realm, directory_of(gate, context))))
+    return Auth(context, gate, auth_routes(Portal(realm, directory_of(gate, context))))
 
 
 def tell_password(name: str, password: str) -> None:
@@ -79,14 +82,9 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
         hashing=bounded(),
         types=RESOURCE_TYPES,
         answerable=answerable_by(context.registry),
-        note=note,
+        note=context.trail.note,
         registration=config.registration,
     )
-
-
-async def note(kind: str, details: Record) -> None:
-    """What happened to logins and tokens, without names of patients."""
-    log.info("auth", kind=kind, **{name: value for name, value in details.items() if name in ("client", "outcome")})
 
 
 def is_loopback(url: str) -> bool:

@@ -38,6 +38,7 @@ class Request:
     assigned: str = ""
     resolved: list[Stored] | None = None
     in_bundle: bool = False
+    peer: str = ""
 
     @property
     def type(self) -> str:
@@ -57,7 +58,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every interaction may use; inside a transaction `store` is the transaction."""
+    """What every interaction may use; inside a transaction `store` is the transaction.
+
+    `trail` is the audit trail (None without one), `done` what a transaction has carried out and will have told of.
+    """
 
     config: Config
     store: Store | Transaction
@@ -65,3 +69,5 @@ class Context:
     seal: Seal
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    trail: Any = None
+    done: list[tuple[Request, str, Any]] = field(default_factory=list)

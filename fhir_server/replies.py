@@ -26,6 +26,7 @@ def entry_request(entry: Entry, request: Request) -> Request:
         principal=request.principal,
         assigned=entry.id,
         in_bundle=True,
+        peer=request.peer,
     )
 
 

@@ -30,6 +30,7 @@ class Response:
     body: bytes = b""
     media: str | None = None
     stored: Stored | None = None
+    compartments: tuple[str, ...] = ()
 
 
 def instant_text(at: datetime) -> str:

@@ -21,6 +21,7 @@ from fhir_server.interactions.search import posted_search, search
 from fhir_server.interactions.update import conditional_update, update
 from fhir_server.operations import invoke, offered
 from fhir_server.respond import Response, failure, rendered
+from fhir_server.store import Transaction
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -133,8 +134,30 @@ def _not_allowed(method: str, parts: tuple[str, ...], routes: dict[str, Route]) 
 
 
 async def perform(request: Request, context: Context) -> Response:
-    """Carry out one interaction; what goes wrong is raised."""
-    route = find(request.method, request.parts)
+    """Carry out one interaction and have it told in the audit trail; what goes wrong is raised."""
+    if context.trail is None:
+        return await _carried_out(find(request.method, request.parts), request, context)
+    interaction = "unknown"
+    try:
+        route = find(request.method, request.parts)
+        interaction = route.interaction
+        answer = await _carried_out(route, request, context)
+    except Exception as error:
+        if not isinstance(context.store, Transaction):
+            await context.trail.record(request, interaction, error)
+        raise
+    if isinstance(context.store, Transaction):
+        context.done.append((request, interaction, answer))
+    elif interaction not in UNTOLD:
+        await context.trail.record(request, interaction, answer)
+    return answer
+
+
+# What a Bundle does is told entry by entry.
+UNTOLD = frozenset(("capabilities", "transaction", "batch"))
+
+
+async def _carried_out(route: Route, request: Request, context: Context) -> Response:
     await access.admit(request, context, route.interaction)
     return await route.handler(request, context)
 

@@ -90,7 +90,9 @@ def _answer(query: Query, found: Found, links: dict[str, str], context: Context)
         links=links,
         warnings=warnings,
     )
-    return Response(200, {}, body)
+    return Response(
+        200, {}, body, compartments=tuple(stored.compartment for stored in (*found.matches, *found.included))
+    )
 
 
 def _body(stored: Stored, asked: Subset | None) -> bytes:
