@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with a request id and no patient data."""
+"""Structured logs: one JSON object a line (words on a terminal), with a request id and no patient data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def configure(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _line,
+            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -23,95 +23,96 @@ def refusal(status: int, text: str) -> bytes:
     return head + b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
 
 
-def limited(config: Config) -> type[HttpToolsProtocol]:
-    """The protocol class with the limits of the configuration."""
+class Limited(HttpToolsProtocol):
+    """The protocol class; its limits are those of the application's configuration, which each worker makes itself."""
 
-    class Limited(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
-        _head = 0
-        _in_head = True
-        _over = False
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+    _in_head = True
+    _over = False
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits: Config = self.config.loaded_app.config
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._over = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        if self._in_head:
+            self._head += len(data)
+        super().data_received(data)
+        # A head that came whole in one packet, as nearly all do, needs no timer.
+        if self._in_head and self._head and self._timer is None and not self._over:
             self._wait_for_head()
+        # A body that came in the same packet counts too: four times the limits are still no danger.
+        if self._in_head and self._head > self._limits.max_headers + self._limits.max_url:
+            self._refuse(431, f"The header lines are longer than {self._limits.max_headers} bytes.")
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            self._over = True
-            super().connection_lost(exc)
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._limits.max_url + len("/fhir?"):
+            self._refuse(414, f"The URL is longer than {self._limits.max_url} bytes.")
 
-        def data_received(self, data: bytes) -> None:
-            if self._over:
-                return
-            if self._in_head:
-                self._head += len(data)
-            super().data_received(data)
-            # A head that came whole in one packet, as nearly all do, needs no timer.
-            if self._in_head and self._head and self._timer is None and not self._over:
-                self._wait_for_head()
-            # A body that came in the same packet counts too: four times the limits are still no danger.
-            if self._in_head and self._head > config.max_headers + config.max_url:
-                self._refuse(431, f"The header lines are longer than {config.max_headers} bytes.")
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._in_head, self._head = False, 0
+        if self._over:
+            return
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.max_headers:
+            self._refuse(431, f"The header lines are longer than {self._limits.max_headers} bytes.")
+            return
+        try:
+            super().on_headers_complete()
+        except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
+            self._refuse(400, "The URL is none: other characters than ASCII must be percent-encoded.")
 
-        def on_url(self, url: bytes) -> None:
-            super().on_url(url)
-            if len(self.url) > config.max_url + len("/fhir?"):
-                self._refuse(414, f"The URL is longer than {config.max_url} bytes.")
+    def on_body(self, body: bytes) -> None:
+        if not self._over:
+            super().on_body(body)
 
-        def on_headers_complete(self) -> None:
-            self._stop_waiting()
-            self._in_head, self._head = False, 0
-            if self._over:
-                return
-            if sum(len(name) + len(value) + 4 for name, value in self.headers) > config.max_headers:
-                self._refuse(431, f"The header lines are longer than {config.max_headers} bytes.")
-                return
-            try:
-                super().on_headers_complete()
-            except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
-                self._refuse(400, "The URL is none: other characters than ASCII must be percent-encoded.")
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        if not self._over:
+            super().on_message_complete()
 
-        def on_body(self, body: bytes) -> None:
-            if not self._over:
-                super().on_body(body)
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "The request is no HTTP.")
 
-        def on_message_complete(self) -> None:
-            self._in_head = True
-            if not self._over:
-                super().on_message_complete()
+    def _wait_for_head(self) -> None:
+        self._timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
 
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "The request is no HTTP.")
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-        def _wait_for_head(self) -> None:
-            self._timer = self.loop.call_later(config.header_seconds, self._too_slow)
+    def _too_slow(self) -> None:
+        self._refuse(408, f"The header lines did not arrive within {self._limits.header_seconds:g} seconds.")
 
-        def _stop_waiting(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _too_slow(self) -> None:
-            self._refuse(408, f"The header lines did not arrive within {config.header_seconds:g} seconds.")
-
-        def _refuse(self, status: int, text: str) -> None:
-            if self._over:
-                return
-            self._over = True
-            self._stop_waiting()
-            if not self.transport.is_closing():
-                self.transport.write(refusal(status, text))
-                self.transport.close()
-
-    return Limited
+    def _refuse(self, status: int, text: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._stop_waiting()
+        if not self.transport.is_closing():
+            self.transport.write(refusal(status, text))
+            self.transport.close()
 
 
 def uvicorn_settings(config: Config) -> dict[str, Any]:
     """What uvicorn is told besides the address."""
     return {
         "loop": "uvloop",
-        "http": limited(config),
+        "http": Limited,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

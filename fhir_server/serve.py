@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import sys
 from contextlib import AsyncExitStack
 from types import FrameType
@@ -66,15 +68,34 @@ def run(config: Config) -> None:
 
 def _run_one(config: Config) -> None:
     application = build_app(config)
+    sock = listening(config)
     settings = uvicorn.Config(application, host=config.host, port=config.port, **uvicorn_settings(config))
     server = Server(settings, application)
-    server.run()
+    server.run(sockets=[sock])
     if not server.started:
         sys.exit(3)
 
 
+def listening(config: Config) -> socket.socket:
+    """The socket of the server, taken before a database is started; FhirError with one sentence when it cannot be."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((config.host, config.port))
+    except OSError as error:
+        sock.close()
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+        raise FhirError(
+            "conflict", f"Port {config.port} of {config.host} {reason}; choose another with --host and --port."
+        ) from None
+    sock.set_inheritable(True)
+    return sock
+
+
 def _run_workers(config: Config) -> None:
     """The parent holds the port and the embedded database, the workers share them."""
+    sock = listening(config)
     loop = asyncio.new_event_loop()
     stack = AsyncExitStack()
     try:
@@ -91,7 +112,6 @@ def _run_workers(config: Config) -> None:
             workers=config.workers,
             **uvicorn_settings(config),
         )
-        sock = settings.bind_socket()
         typer.echo(EXAMPLES.format(base=config.base))
         Multiprocess(settings, [sock]).run()
     finally:

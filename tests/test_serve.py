@@ -1,0 +1,131 @@
+"""`fhir-server serve` as a process: it starts, keeps the data, stops cleanly, and fails in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SERVE = [str(Path(sys.executable).with_name("fhir-server")), "serve"]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def served(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A server that answers, stopped at the end."""
+    command = [*SERVE, "--port", str(port), "--data", str(folder), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        if process.stdout:
+            process.stdout.close()
+
+
+def ask(port: int, path: str, resource: Any = None) -> Any:
+    data = json.dumps(resource).encode() if resource is not None else None
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/fhir/{path}", data, {"Content-Type": "application/fhir+json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def failing(*options: str, **environment: str) -> str:
+    """What a server that cannot start says."""
+    done = subprocess.run(
+        [*SERVE, *options], capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False
+    )
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def mongods(folder: Path) -> list[str]:
+    """Processes of mongod that work in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"mongod" in (process / "cmdline").read_bytes() and str(folder) in str((process / "cwd").resolve()):
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_second_start_keeps_the_data_and_nothing_stays_behind(tmp_path: Path) -> None:
+    """What was stored is there after SIGTERM and a start in less than 5 s; no mongod outlives its server."""
+    port = free_port()
+    with served(tmp_path, port):
+        id = ask(port, "Patient", {"resourceType": "Patient", "name": [{"family": "Shaw"}]})["id"]
+    assert mongods(tmp_path) == []
+    start = time.monotonic()
+    with served(tmp_path, port):
+        assert time.monotonic() - start < 5
+        assert ask(port, f"Patient/{id}")["name"] == [{"family": "Shaw"}]
+    assert mongods(tmp_path) == []
+
+
+def test_several_workers_share_one_database(tmp_path: Path) -> None:
+    port = free_port()
+    with served(tmp_path, port, "--workers", "2"):
+        ids = [ask(port, "Patient", {"resourceType": "Patient"})["id"] for _ in range(6)]
+        assert all(ask(port, f"Patient/{id}")["id"] == id for id in ids)
+
+
+def test_a_port_in_use_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = failing("--port", str(port), "--data", str(tmp_path))
+    assert f"Port {port} of 127.0.0.1 is in use; choose another with --host and --port." in said
+    assert "Traceback" not in said
+
+
+def test_data_in_use_names_its_owner(tmp_path: Path) -> None:
+    """No second server on the same data: the sentence names the process that has it."""
+    port = free_port()
+    with served(tmp_path, port) as owner:
+        said = failing("--port", str(free_port()), "--data", str(tmp_path))
+    assert f"is in use by the server with process id {owner.pid}" in said
+    assert "Traceback" not in said
+
+
+def test_no_server_without_access_rules_beyond_loopback(tmp_path: Path) -> None:
+    said = failing("--host", "0.0.0.0", "--auth", "none", "--data", str(tmp_path))
+    assert "loopback" in said and "Traceback" not in said
+
+
+def test_a_database_that_does_not_answer_is_told_in_one_sentence() -> None:
+    said = failing(
+        "--mongo", f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300", "--port", str(free_port())
+    )
+    assert "Traceback" not in said and "MongoDB" in said, said
+
+
+def test_a_missing_mongod_is_told_in_one_sentence(tmp_path: Path) -> None:
+    said = failing("--data", str(tmp_path), "--port", str(free_port()), FHIR_MONGOD=str(tmp_path / "mongod"))
+    assert "mongod, which is not there" in said and "Traceback" not in said, said
