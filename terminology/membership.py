@@ -163,19 +163,25 @@ class Checker:
         """True, False, or None where a code system that is needed is not known."""
         if "compose" not in self.value_set and "expansion" in self.value_set:
             return self._in_expansion(asked, found)
-        result: bool | None = False
-        said: list[Verdict] = []
-        for number, row in enumerate(self.compose.get("include", ())):
-            said.append(Verdict())
-            result = self._included(number, row, asked, said[-1], found)
-            if result is not False:
-                break
-        # What an include that does not have the code says of it matters only where no other has it.
-        for trial in said[-1:] if result else said:
+        result, said = self._any_include(asked, found)
+        for trial in said:
             verdict.merge(trial)
         if result and self._excluded(asked):
             return False
         return result
+
+    def _any_include(self, asked: Asked, found: Found) -> tuple[bool | None, list[Verdict]]:
+        """The first include that has the code without a fault, else the first that has it, else what all say."""
+        said: list[Verdict] = []
+        faulty: Verdict | None = None
+        for number, row in enumerate(self.compose.get("include", ())):
+            trial = Verdict()
+            result = self._included(number, row, asked, trial, found)
+            if result is None or (result and not trial.failed):
+                return result, [*said, trial] if result is None else [trial]
+            faulty = trial if result and faulty is None else faulty
+            said.append(trial)
+        return (True, [faulty]) if faulty else (False, said)
 
     def _included(self, number: int, row: Json, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
         result: bool | None = True

@@ -242,8 +242,15 @@ class PackedSystem:
         """The numbers of concepts whose names match, best first."""
         ranks, order, wanted = rank(self._index, text), self._ints["ranked"], tokens(text)
         head = [order[r] for r in ranks[:_HEAD]]
-        head.sort(key=lambda n: -_shown(tokens(self.display(n)), wanted))
+        head.sort(key=lambda n: self._merit(tokens(self.display(n)), wanted), reverse=True)
         return Ranked(head, ranks, order)
+
+    def _merit(self, words: list[str], wanted: list[str]) -> tuple[int, int]:
+        """How well a display shows what was asked, then how common its word is: `dia` is diabetes before diastasis."""
+        shown = _shown(words, wanted)
+        meant = next((w for w in words if wanted and w.startswith(wanted[0])), "") if shown else ""
+        at = bisect_left(self._index.words, meant) if meant else 0
+        return shown, len(self._list("posting", at)) if meant else 0
 
     def search(self, text: str) -> Codes | None:
         """Codes whose names match, best first."""

@@ -1,0 +1,155 @@
+"""ICD-10: what the tabular list says, found by three letters, checked as a coder would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from terminology.icd10 import Icd10, Patient, covers, references, search, validate
+from tests.terminology_world import ICD10, ask, codes, library, value
+
+KNOWN = library()
+
+
+@pytest.fixture(scope="module")
+def icd() -> Icd10:
+    found = KNOWN.code_system(ICD10)
+    assert isinstance(found, Icd10)
+    return found
+
+
+def properties(code: str) -> dict[str, list[Any]]:
+    answer = ask(KNOWN, "CodeSystem", "lookup", system=ICD10, code=code)
+    found: dict[str, list[Any]] = {}
+    for row in answer["parameter"]:
+        if row["name"] == "property":
+            parts = {p["name"]: next(v for k, v in p.items() if k.startswith("value")) for p in row["part"]}
+            found.setdefault(parts["code"], []).append(parts["value"])
+    return found
+
+
+def test_all_of_it_is_there(icd: Icd10) -> None:
+    """98,505 items, 74,719 of them billable, as NCHS counts for 2026."""
+    assert icd.total() == 98_505
+    assert sum(icd.billable(c) for c in icd.codes()) == 74_719
+
+
+def test_the_tree_and_the_notes_are_properties() -> None:
+    """Chapter, block, billable; the notes at the place where they are printed."""
+    assert properties("E11.65") | {} == {
+        "inactive": [False],
+        "parent": ["E11.6"],
+        "billable": [True],
+        "chapter": ["4"],
+        "block": ["E08-E13"],
+    }
+    diabetes = properties("E11")
+    assert diabetes["billable"] == [False]
+    assert any("type 1 diabetes mellitus (E10.-)" in note for note in diabetes["excludes1"])
+    assert any("insulin (Z79.4)" in note for note in diabetes["useAdditionalCode"])
+    assert "A: initial encounter" in " ".join(
+        properties("S06.0X")["sevenChrDef"]
+        if "sevenChrDef" in properties("S06.0X")
+        else properties("S06")["sevenChrDef"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("dia", "Diabetes"),
+        ("diab", "Diabetes"),
+        ("diabetis", "diabetes"),
+        ("broken radius distal", ""),
+        ("E1165", "Type 2 diabetes mellitus with hyperglycemia"),
+        ("heart attack", ""),
+        ("hypertensoin", "hypertension"),
+    ],
+)
+def test_what_a_coder_types_finds_a_code(icd: Icd10, typed: str, expected: str) -> None:
+    """Beginnings of words, codes without the dot, typing errors."""
+    found = search(icd, typed, 10)
+    assert not expected or expected in found[0]["display"]
+
+
+def test_a_completion_carries_what_the_coder_needs(icd: Icd10) -> None:
+    """Billable flag, chapter, and the notes of all above."""
+    row = search(icd, "E11.65", 1)[0]
+    assert (row["code"], row["billable"], row["chapter"]["code"]) == ("E11.65", True, "4")
+    assert {"at": "E11", "kind": "excludes1", "text": "type 1 diabetes mellitus (E10.-)"} in row["notes"]
+
+
+def test_codes_are_checked_as_a_coder_would(icd: Icd10) -> None:
+    """Valid, billable, 7th character, and what is no code at all."""
+    rows = {r["code"]: r for r in validate(icd, ["E11.65", "E11", "S52.501", "E1165", "E11.999"])["codes"]}
+    assert rows["E11.65"]["problems"] == []
+    assert not rows["E11"]["billable"]
+    assert rows["S52.501"]["needs7thCharacter"]
+    assert "A, B, C" in rows["S52.501"]["problems"][0]
+    assert not rows["E11.999"]["valid"]
+    assert "E11.9" in rows["E11.999"]["problems"][0]
+
+
+def test_codes_that_exclude_each_other_are_told(icd: Icd10) -> None:
+    """Excludes1 at E11: type 1 diabetes mellitus (E10.-)."""
+    found = validate(icd, ["E11.65", "E10.9", "I10"])["excluded"]
+    assert {(p["code"], p["excludes"]) for p in found} >= {("E11.65", "E10.9"), ("E10.9", "E11.65")}
+    assert not any("I10" in (p["code"], p["excludes"]) for p in found)
+
+
+def test_sex_and_age_are_checked_where_the_list_says_so(icd: Icd10) -> None:
+    """Chapter 15 is for maternal records, chapter 16 for newborn records."""
+    man, woman, adult = Patient("male"), Patient("female"), Patient(age_days=10_000)
+    assert validate(icd, ["O80"], man)["codes"][0]["problems"]
+    assert not validate(icd, ["O80"], woman)["codes"][0]["problems"]
+    assert validate(icd, ["N40.0"], woman)["codes"][0]["problems"]
+    assert not validate(icd, ["N40.0"], man)["codes"][0]["problems"]
+    assert validate(icd, ["P07.30"], adult)["codes"][0]["problems"]
+    assert not validate(icd, ["P07.30"], Patient(age_days=3))["codes"][0]["problems"]
+
+
+def test_references_in_notes_are_read() -> None:
+    """Single codes, branches and ranges."""
+    assert references("type 1 diabetes mellitus (E10.-)") == ("E10.-",)
+    assert references("specific to the perinatal period (P35-P39)") == ("P35-P39",)
+    assert references("burn (T20-T25) and hyperglycemia (E11.65)") == ("T20-T25", "E11.65")
+    assert covers("E10.-", "E10.9")
+    assert covers("P35-P39", "P36.10")
+    assert not covers("P35-P39", "P40")
+    assert not covers("E11.65", "E11.649")
+
+
+def test_the_implicit_value_sets_expand() -> None:
+    """All, and a branch (http://hl7.org/fhir/R4/terminologies-systems.html)."""
+    whole = ask(KNOWN, "ValueSet", "expand", url=f"{ICD10}?fhir_vs", offset=0, count=1000)
+    assert (len(codes(whole)), whole["expansion"]["total"]) == (1000, 98_505)
+    branch = ask(KNOWN, "ValueSet", "expand", url=f"{ICD10}?fhir_vs=isa/E11", filter="eye", count=200)
+    assert all(c.startswith("E11.3") for c in codes(branch))
+    answer = ask(KNOWN, "ValueSet", "validate-code", url=f"{ICD10}?fhir_vs=isa/E11", system=ICD10, code="E10.9")
+    assert value(answer, "result") is False
+
+
+def test_billable_codes_can_be_filtered() -> None:
+    """A value set of what may be billed."""
+    row = {
+        "system": ICD10,
+        "filter": [
+            {"property": "billable", "op": "=", "value": "true"},
+            {"property": "concept", "op": "is-a", "value": "E11.6"},
+        ],
+    }
+    made = {"resourceType": "ValueSet", "url": "http://x", "status": "active", "compose": {"include": [row]}}
+    found = codes(ask(library(made), "ValueSet", "expand", url="http://x"))
+    assert "E11.65" in found
+    assert "E11.6" not in found
+
+
+def test_general_equivalence_maps_translate() -> None:
+    """E11.65 and back; what has no match says so."""
+    answer = ask(
+        KNOWN, "ConceptMap", "translate", system=ICD10, code="E11.65", targetsystem="http://hl7.org/fhir/sid/icd-9-cm"
+    )
+    assert value(answer, "result") is True
+    nothing = ask(KNOWN, "ConceptMap", "translate", system=ICD10, code="T79.A0XA", targetsystem="http://none")
+    assert value(nothing, "result") is False
