@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from smart_auth.formulas import EVERYTHING, NOTHING, Formula, either, where
+from smart_auth.audit import SEVERAL
+from smart_auth.formulas import EVERYTHING, NOTHING, Formula, either, every, negate, where
 
 Codes = Callable[[str], Iterable[str]]
 
@@ -108,6 +109,8 @@ def _owned(kind: str, codes: tuple[str, ...], value: str) -> Formula:
     owner = next((name for name in SUBJECTS if name in codes), None)
     if owner is None:
         return either(where((code, value)) for code in codes)
+    if kind == "AuditEvent":
+        return every([where((owner, value)), negate(where(("_tag", f"{SEVERAL['system']}|{SEVERAL['code']}")))])
     if kind in ALWAYS_OWNED:
         return where((owner, value))
     rest = (where((f"{owner}:missing", "true"), (code, value)) for code in codes if code not in SUBJECTS)
