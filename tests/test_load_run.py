@@ -184,6 +184,14 @@ async def test_a_journal_cut_off_by_a_crash_is_read(tmp_path: Path) -> None:
     assert await Beside(tmp_path, "http://other/fhir").known() == {}
 
 
+def test_a_journal_is_not_written_into_read_only_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it lies in the working folder."""
+    (tmp_path / "data").mkdir(mode=0o555)
+    monkeypatch.chdir(tmp_path)
+    assert folder_for([tmp_path / "data"]) == tmp_path
+    assert folder_for([write(tmp_path / "a.ndjson", "1")]) == tmp_path
+
+
 async def test_the_journal_of_a_database_lives_in_it(store: Store) -> None:
     """Keys and failed parts are read back."""
     journal = Kept(store)

@@ -83,7 +83,11 @@ _DECODE = msgspec.json.Decoder(Row).decode
 
 
 def folder_for(paths: Collection[Path]) -> Path:
-    """Where a journal beside the data goes: the first path's folder, or the working one where that is read-only."""
+    """Where a journal beside the data goes: the first path's folder, or the working one where that is read-only.
+
+    What is marked as read-only stays so for root as well.
+    """
     first = next(iter(paths))
     folder = first if first.is_dir() else first.parent
-    return folder if os.access(folder, os.W_OK) else Path.cwd()
+    writable = os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222
+    return folder if writable else Path.cwd()
