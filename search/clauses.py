@@ -163,14 +163,15 @@ def every(clauses: Iterable[Clause]) -> Clause:
 
 def some(clauses: Iterable[Clause]) -> Clause:
     """The disjunction, flattened, exact texts gathered into one; ALWAYS as soon as one part always holds."""
-    flat: list[Clause] = []
+    found: dict[Clause, None] = {}
     texts: dict[str, None] = {}
     for clause in clauses:
         for part in clause.clauses if isinstance(clause, Some) else (clause,):
             if isinstance(part, OneOf):
                 texts.update(dict.fromkeys(part.texts))
-            elif part not in flat:
-                flat.append(part)
+            else:
+                found[part] = None
+    flat = list(found)
     if texts:
         flat.insert(0, OneOf(tuple(texts)))
     if ALWAYS in flat:

@@ -32,11 +32,6 @@ class Criteria:
     def registry(self) -> Registry:
         return self.around.registry
 
-    def common(self, types: tuple[str, ...], name: str, value: str) -> None:
-        """Raise FhirError unless the parameter can be read for every one of the types."""
-        for type_name in types or (None,):
-            self.clause(type_name, name, value)
-
     def clause(self, type_name: str | None, name: str, value: str, depth: int = 0) -> Clause:
         """What one parameter of a query asks of a resource of the type; None is a resource of any type."""
         if depth > DEEPEST:
@@ -184,7 +179,7 @@ def _last_updated(criteria: Criteria, type_name: str | None, modifier: str, valu
 def _words(name: str) -> Special:
     def read(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
         _unmodified(name, modifier)
-        return words_clause(name, unescape(value))
+        return words_clause(name, unescape(value), type_name)
 
     return read
 

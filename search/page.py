@@ -65,7 +65,7 @@ def _texts(parameter: Parameter) -> list[Any]:
         return [{"$concatArrays": [*starts, _slice(parameter, "-", "~", KEY, 9)]}]
     if parameter.type == "quantity":
         return [_slice(parameter, "u", "v", KEY, -1), _slice(parameter, "#", "$", KEY, -1)]
-    return [_slice(parameter, "\x01", "\U0010ffff", KEY, -1)]
+    return [_slice(parameter, " ", "\U0010ffff", KEY, -1)]
 
 
 def _slice(parameter: Parameter, low: str, high: str, start: int, length: int) -> Any:

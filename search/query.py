@@ -77,7 +77,7 @@ class Reading:
     around: Around
     lenient: bool
     nothing: bool = False  # no type is left to look at
-    criteria: list[Pair] = field(default_factory=list)
+    criteria: list[dict[str | None, Clause]] = field(default_factory=list)  # per type searched
     used: list[Pair] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
     sort: tuple[Sort, ...] = ()
@@ -190,19 +190,18 @@ def _check(reading: Reading, name: str, value: str) -> None:
         raise FhirError("invalid", f"{name}: the value holds characters that no resource can hold")
     if len(split(value, ",")) > MOST_VALUES:
         raise FhirError("too-costly", f"{name} has more than {MOST_VALUES} values; ask in several requests")
-    Criteria(reading.around).common(reading.types, name, value)
-    reading.criteria.append((name, value))
+    criteria = Criteria(reading.around)
+    reading.criteria.append({t: criteria.clause(t, name, value) for t in reading.types or (None,)})
 
 
 def _where(reading: Reading, compartment: tuple[str, str] | None) -> Clause:
     """The condition: one for all types where it is the same, else one per type."""
     if reading.nothing:
         return NEVER
-    criteria = Criteria(reading.around)
     types = reading.types or (None,)
     found: dict[Clause, list[str | None]] = {}
     for name in types:
-        parts = [criteria.clause(name, code, value) for code, value in reading.criteria]
+        parts = [criterion[name] for criterion in reading.criteria]
         if compartment and name:
             parts.append(in_compartment(reading.around.registry, *compartment, name))
         found.setdefault(every(parts), []).append(name)

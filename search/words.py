@@ -19,7 +19,7 @@ from search.values import invalid
 NARRATIVE, ELSEWHERE = "__~n:", "__~w:"
 # Half of a clinical database, and six more entries each would double what their writes cost.
 WORDLESS = frozenset(
-    {"Observation", "Claim", "ClaimResponse", "ExplanationOfBenefit", "AuditEvent", "Provenance", "Encounter", "Binary"}
+    ["Appointment", "AppointmentResponse", "AuditEvent", "Binary", "ChargeItem", "Claim", "ClaimResponse", "Encounter", "ExplanationOfBenefit", "Immunization", "Invoice", "MedicationAdministration", "MedicationDispense", "Observation", "Provenance", "Slot", "Specimen"]
 )
 # Properties that hold no text for people at all, and those that hold none where they are a string.
 SKIPPED = frozenset({"identifier", "telecom", "div", "data", "meta"})
@@ -146,7 +146,7 @@ class Reader:
         return every((*found, check))
 
 
-def words_clause(name: str, value: str) -> Clause:
+def words_clause(name: str, value: str, type_name: str | None) -> Clause:
     """The clause of `_text` or `_content`."""
     heads, text = ((NARRATIVE,), narrative) if name == "_text" else ((NARRATIVE, ELSEWHERE), whole_text)
     tokens = [_token(m) for m in _TOKEN.finditer(value)]
@@ -156,7 +156,10 @@ def words_clause(name: str, value: str) -> Clause:
     found = reader.either()
     if reader.at < len(tokens):
         raise invalid(f"{name}: a bracket is closed that was not opened")
-    return found if name == "_text" else some((found, every((Kinds(tuple(sorted(WORDLESS))), _in_bodies(value)))))
+    if name == "_text" or (type_name and type_name not in WORDLESS):
+        return found
+    in_bodies = every((Kinds(tuple(sorted(WORDLESS))), _in_bodies(value)))
+    return in_bodies if type_name else some((found, in_bodies))
 
 
 def _in_bodies(value: str) -> Body:

@@ -14,9 +14,16 @@ from search.walks import holds
 KEPT = LONGEST - 20  # of a text that is cut
 
 
+# Beside an entry that was cut, so that those few are found without looking at all of them.
+LONG = "\x1e"
+
+
 def emit_string(key: str) -> Emit:
     def emit(value: Any, add: Add, base: str) -> None:
-        add(key + cut(fold(value)))
+        text = fold(value)
+        add(key + cut(text))
+        if len(text) > LONGEST:
+            add(key + LONG)
 
     return emit
 
@@ -41,7 +48,7 @@ def contains(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:contains`: anywhere in the field; only fields that were cut are looked up in the body."""
     text = folded(value)
     found = some(Between(key, after(key), parts=(text,)) for key in parameter.keys)
-    cuts = some(Between(key, after(key), parts=("\x1e",)) for key in parameter.keys)
+    cuts = OneOf(tuple(key + LONG for key in parameter.keys))
     return some((found, every((cuts, holds(parameter, f"contains {text!r}", lambda v: text in fold(v))))))
 
 
