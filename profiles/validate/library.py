@@ -22,6 +22,10 @@ def _unknown(value: Any, type_name: str, value_set: str) -> bool | None:
     return None
 
 
+def _no_system(system: str, code: str) -> bool | None:
+    return None
+
+
 def _nowhere(reference: str) -> Json | None:
     return None
 
@@ -32,12 +36,13 @@ class Library:
 
     `find(kind, canonical)` gives a conformance resource beyond the base definitions, `member_of(value, type, value
     set)` says whether a code, Coding, CodeableConcept, Quantity, string or uri is in a value set (None: cannot tell),
-    `resolve(reference)` gives a stored resource.
+    `resolve(reference)` gives a stored resource, `has_code(system, code)` says whether a code system has a code.
     """
 
     find: Callable[[str, str], Json | None] = _nothing
     member_of: Callable[[Any, str, str], bool | None] = _unknown
     resolve: Callable[[str], Json | None] = _nowhere
+    has_code: Callable[[str, str], bool | None] = _no_system
     trees: dict[str, Definition | None] = field(default_factory=dict)
 
     def definition(self, kind: str, url: str) -> Json | None:

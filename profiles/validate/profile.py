@@ -40,8 +40,10 @@ def check_element(report: Report, spot: Spot, wanted: Definition) -> None:
     """One value against one definition, and everything below it."""
     if spot.value is not None:
         check_value(report, spot, wanted)
-        check_binding(report, spot, wanted.source.get("binding"), wanted.profile)
-    check_rules(report, spot, wanted)
+        if wanted.binding:
+            check_binding(report, spot, wanted.binding, wanted.profile)
+    if wanted.rules:
+        check_rules(report, spot, wanted)
     for child in wanted.children.values():
         _check_child(report, spot, child)
 

@@ -20,12 +20,13 @@ class Options:
     """`unknown_extensions` is the severity of an extension without a known definition, "" for none.
 
     `unknown_profiles` the same for profiles that cannot be found. Best practice (dom-6) is off unless asked for.
+    `forbid_html`: what looks like an HTML tag in a string or markdown is an error.
     """
 
     unknown_extensions: str = ""
     unknown_profiles: str = "warning"
     best_practice: bool = False
-    check_references: bool = False
+    forbid_html: bool = False
 
 
 @dataclass(slots=True)

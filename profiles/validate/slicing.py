@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from profiles.validate.definitions import Definition, Kind
@@ -18,6 +19,7 @@ STEP = re.compile(r"(extension|ofType)\('?([^')]+)'?\)|(resolve)\(\)|([A-Za-z_$]
 CHOICE = {"type": "type", "path": "$this"}
 
 
+@cache
 def steps(path: str) -> list[tuple[str, str]]:
     """A discriminator path in parts: (name, argument); it is a simple path (http://hl7.org/fhir/R4/fhirpath.html#simple)."""
     return [(m[1] or m[3] or m[4], m[2] or "") for m in STEP.finditer(path)]
@@ -109,33 +111,23 @@ def _roots(report: Report, profiles: list[str]) -> Iterator[Definition]:
 
 
 def _value(report: Report, places: list[Spot], wanted: list[Definition], check: CheckAgainst, path: Any) -> bool | None:
-    decisive = [w for w in wanted if demands(w)]
+    decisive = [w for w in wanted if w.demanding]
     return any(agrees(report, p, decisive[0]) for p in places) if decisive else None
-
-
-def demands(wanted: Definition) -> bool:
-    """Whether a definition (or something below it) pins a value down."""
-    if wanted.value("fixed") is not None or wanted.value("pattern") is not None:
-        return True
-    binding = wanted.source.get("binding", {})
-    if binding.get("strength") == "required" and "valueSet" in binding:
-        return True
-    return any(demands(c) for child in wanted.children.values() for c in (child, *child.slices))
 
 
 def agrees(report: Report, spot: Spot, wanted: Definition) -> bool:
     """Whether a value has what the definition pins down."""
-    fixed, pattern = wanted.value("fixed"), wanted.value("pattern")
+    fixed, pattern = wanted.fixed, wanted.pattern
     if fixed is not None and not same(spot.value, fixed):
         return False
     if pattern is not None and not fits(spot.value, pattern):
         return False
-    binding = wanted.source.get("binding", {})
+    binding = wanted.binding or {}
     is_bound = binding.get("strength") == "required" and "valueSet" in binding and fixed is None and pattern is None
     if is_bound and report.library.member_of(spot.value, spot.type, binding["valueSet"]) is False:
         return False
     return all(
-        _has(report, spot, c) for child in wanted.children.values() for c in (child, *child.slices) if demands(c)
+        _has(report, spot, c) for child in wanted.children.values() for c in (child, *child.slices) if c.demanding
     )
 
 

@@ -10,10 +10,12 @@ from profiles.validate.answers import check_response
 from profiles.validate.bundles import check_bundle
 from profiles.validate.narrative import check_narrative
 from profiles.validate.report import Report
-from profiles.validate.spots import Spot
+from profiles.validate.spots import Spot, members
+from profiles.validate.structures import check_expression, check_structure
 
 Json = dict[str, Any]
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*[^<>]*>?")
 OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 
 
@@ -60,13 +62,52 @@ def _size(concepts: list[Any]) -> int:
     return sum(1 + _size(c.get("concept", [])) for c in concepts if isinstance(c, dict))
 
 
+def check_capabilities(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/capabilitystatement.html: parameters are of the type that their definition says."""
+    for rest in members(spot, "rest"):
+        for place in [p for resource in members(rest, "resource") for p in members(resource, "searchParam")]:
+            url, said = place.value.get("definition"), place.value.get("type")
+            found = report.library.definition("SearchParameter", url) if url else None
+            if found and found.get("type") != said:
+                report.error("value", place, f"{url} is a parameter of type {found.get('type')}, not {said}")
+
+
+def check_value_set(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/valueset.html: systems are absolute."""
+    for compose in members(spot, "compose"):
+        for place in [*members(compose, "include"), *members(compose, "exclude")]:
+            system = place.value.get("system", "urn:x")
+            if ":" not in system:
+                report.error("value", place, f"the system '{system}' must be an absolute URI")
+
+
+def check_coding(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#Coding: the code is one of its system, as far as that is known."""
+    system, code = spot.value.get("system"), spot.value.get("code")
+    if system and code and report.library.has_code(system, code) is False:
+        report.error("code-invalid", spot, f"the code system {system} has no code '{code}'")
+
+
+def check_text(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/security.html#narrative: no markup hides in plain text, where that is forbidden."""
+    if report.options.forbid_html and isinstance(spot.value, str) and (found := TAG.search(spot.value)):
+        report.error("security", spot, f"'{found[0]}' looks like an HTML tag")
+
+
 SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "Attachment": (check_attachment,),
     "Bundle": (check_bundle,),
+    "CapabilityStatement": (check_capabilities,),
     "CodeSystem": (check_code_system,),
+    "Coding": (check_coding,),
+    "ElementDefinition.constraint": (check_expression,),
     "Narrative": (check_narrative,),
     "QuestionnaireResponse": (check_response,),
-    "SearchParameter": (check_search_parameter,),
+    "SearchParameter": (check_search_parameter, check_expression),
+    "StructureDefinition": (check_structure,),
+    "ValueSet": (check_value_set,),
+    "markdown": (check_text,),
+    "string": (check_text,),
     "uri": (check_uri,),
     "url": (check_uri,),
     "canonical": (check_uri,),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
 
 from profiles.fhirpath import Node
-from profiles.model import PRIMITIVES, choice_name, content_type, elements, fields
+from profiles.json import Literal
+from profiles.model import PRIMITIVES, RESOURCE_TYPES, choice_name, content_type, elements, fields
 
 Json = dict[str, Any]
+SCALARS = (str, bool, int, Decimal, Literal, float)
 
 
 class Spot(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -57,53 +61,60 @@ def members(spot: Spot, name: str) -> list[Spot]:
     found: list[Spot] = []
     if holder:
         for key, type_name, path, repeats in keys(kind, name):
-            if key in holder or "_" + key in holder:
-                found += _values(spot, holder, key, type_name, f"{spot.path}.{name}", path, repeats)
+            value, extra = holder.get(key), holder.get("_" + key)
+            if value is not None or extra is not None:
+                _add(found, spot, value, extra, type_name, f"{spot.path}.{name}", path, repeats)
     return found
 
 
-def _values(spot: Spot, holder: Json, key: str, kind: str, path: str, element: str, repeats: bool) -> Iterator[Spot]:
-    value = holder.get(key)
-    extra = holder.get("_" + key) if kind in PRIMITIVES else None
-    if not repeats:
-        yield _one(spot, value, extra, kind, path, element)
-        return
-    values = value if isinstance(value, list) else []
-    extras = extra if isinstance(extra, list) else []
-    for index in range(max(len(values), len(extras))):
-        item = values[index] if index < len(values) else None
-        beside = extras[index] if index < len(extras) else None
-        yield _one(spot, item, beside, kind, f"{path}[{index}]", element)
+def _add(
+    found: list[Spot], spot: Spot, value: Any, extra: Any, kind: str, path: str, element: str, repeats: bool
+) -> None:
+    pairs, places = [(value, extra)], [path]
+    if repeats:
+        values = value if isinstance(value, list) else []
+        pairs = list(zip_longest(values, extra if isinstance(extra, list) else ()))
+        places = [f"{path}[{index}]" for index in range(len(pairs))]
+    shape: tuple[type, ...] = SCALARS if kind in PRIMITIVES else (dict,)
+    for (item, beside), place in zip(pairs, places, strict=True):
+        # What has the wrong shape is reported elsewhere; it has no rules to keep.
+        if type(item) in shape or (item is None and type(beside) is dict):
+            found.append(_one(spot, item, beside if type(beside) is dict else None, kind, place, element))
 
 
 def _one(spot: Spot, value: Any, extra: Any, kind: str, path: str, element: str) -> Spot:
-    if kind == "Resource" and isinstance(value, dict) and isinstance(value.get("resourceType"), str):
+    if kind == "Resource" and value.get("resourceType") in RESOURCE_TYPES:
         # %rootResource is the container of contained resources, and the resource itself of bundle entries.
         root = spot.root if element.endswith(".contained") else value
         return Spot(value, None, value["resourceType"], path, element, value, root, spot)
     return Spot(value, extra, kind, path, element, spot.resource, spot.root, spot)
 
 
-def children(spot: Spot) -> Iterator[Spot]:
+def children(spot: Spot) -> list[Spot]:
     """All values directly below a spot."""
     holder, kind = (spot.value, spot.type) if isinstance(spot.value, dict) else (spot.extra, "Element")
+    found: list[Spot] = []
     if not holder:
-        return
+        return found
     known = fields(kind)
     for key, value in holder.items():
-        if key[0] == "_":
+        if key.startswith("_"):
             if (key := key[1:]) in holder:
                 continue
-            value = holder["_" + key]
+            value = None
         field = known.get(key)
-        if field is not None and value is not None:
+        if field is not None:
             child = field.element
             path = f"{spot.path}.{child.name}"
-            yield from _values(spot, holder, key, field.type, path, child.path, child.max != 1)
+            _add(found, spot, value, holder.get("_" + key), field.type, path, child.path, child.max != 1)
+    return found
 
 
 def everything(spot: Spot) -> Iterator[Spot]:
     """A spot and all that is below it, depth first."""
-    yield spot
-    for child in children(spot):
-        yield from everything(child)
+    waiting = [spot]
+    while waiting:
+        here = waiting.pop()
+        yield here
+        if here.extra is not None or type(here.value) is dict:
+            waiting += reversed(children(here))

@@ -8,11 +8,9 @@ from typing import Any
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import encode
 from profiles.outcome import FhirError
-from profiles.validate.definitions import Definition
+from profiles.validate.definitions import Definition, Limits
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot
-
-MIN_LENGTH = "http://hl7.org/fhir/StructureDefinition/minLength"
 
 
 def extensions(holder: dict[str, Any], url: str) -> list[Any]:
@@ -52,22 +50,25 @@ def fits(value: Any, pattern: Any) -> bool:
 
 def check_value(report: Report, spot: Spot, wanted: Definition) -> None:
     """Report what is wrong with a value by itself."""
-    fixed, pattern = wanted.value("fixed"), wanted.value("pattern")
+    fixed, pattern = wanted.fixed, wanted.pattern
     if fixed is not None and not same(spot.value, fixed):
         report.error("value", spot, f"the value must be {shown(fixed)}{by(wanted)}", f"fixed {shown(fixed)}")
     if pattern is not None and not fits(spot.value, pattern):
         report.error("value", spot, f"the value must match {shown(pattern)}{by(wanted)}", f"pattern {shown(pattern)}")
-    most = wanted.source.get("maxLength")
-    if most and isinstance(spot.value, str) and len(spot.value) > most:
-        report.error("too-long", spot, f"{len(spot.value)} characters are more than the {most} allowed{by(wanted)}")
-    least = extension(wanted.source, MIN_LENGTH)
-    if isinstance(least, int) and isinstance(spot.value, str) and len(spot.value) < least:
-        report.error("value", spot, f"{len(spot.value)} characters are less than the {least} required{by(wanted)}")
-    for prefix, operator, word in (
-        ("minValue", "<", "less than the minimum"),
-        ("maxValue", ">", "more than the maximum"),
+    if wanted.limits is not None:
+        _check_limits(report, spot, wanted, wanted.limits)
+
+
+def _check_limits(report: Report, spot: Spot, wanted: Definition, limits: Limits) -> None:
+    size = len(spot.value) if isinstance(spot.value, str) else None
+    if size is not None and limits.longest is not None and size > limits.longest:
+        report.error("too-long", spot, f"{size} characters are more than the {limits.longest} allowed{by(wanted)}")
+    if size is not None and limits.shortest is not None and size < limits.shortest:
+        report.error("value", spot, f"{size} characters are less than the {limits.shortest} required{by(wanted)}")
+    for bound, operator, word in (
+        (limits.least, "<", "less than the minimum"),
+        (limits.most, ">", "more than the maximum"),
     ):
-        bound = wanted.value(prefix)
         if bound is not None and beyond(spot, operator, bound):
             report.error("value", spot, f"{shown(spot.value)} is {word} {shown(bound)}{by(wanted)}")
 
