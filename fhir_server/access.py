@@ -30,6 +30,12 @@ SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 # Operation -> the verb it needs on the type (or on the type named here). What has no row is for callers without limits.
 OPERATIONS: dict[str, tuple[str, str | None]] = {
     "validate": ("", None),
+    "convert": ("", None),
+    "fhirpath": ("", None),
+    "diff": ("r", None),
+    "everything": ("r", None),
+    "lastn": ("s", "Observation"),
+    "document": ("r", "Composition"),
     "meta": ("r", None),
     "meta-add": ("u", None),
     "meta-delete": ("u", None),

@@ -24,7 +24,7 @@ def count_asked(pairs: Pairs, config: Config) -> int:
 def address(request: Request, context: Context) -> str:
     """The configured URL of what was asked for; a search that was posted has that of the same search by GET."""
     parts = [part for part in request.parts if part != "_search"]
-    return "/".join([context.config.base, *map(quote, parts)])
+    return "/".join([context.config.base, *(quote(part, safe="$*") for part in parts)])
 
 
 def self_url(request: Request, pairs: Pairs, context: Context, token: str | None = None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.context import Context, Request
-from fhir_server.operations import meta, terminology, validate
+from fhir_server.operations import content, document, everything, fhirpath, lastn, meta, terminology, validate
 from fhir_server.operations.call import Call, Operation, Row, operation_of
 from fhir_server.operations.parameters import given
 from fhir_server.respond import Response
@@ -18,9 +18,18 @@ from profiles.outcome import FhirError
 
 ROWS: tuple[Row, ...] = (
     Row("Resource-validate", validate.run),
-    Row("Resource-meta", meta.show),
+    Row("Resource-meta", meta.show, levels=("instance",)),
     Row("Resource-meta-add", meta.add),
     Row("Resource-meta-delete", meta.remove),
+    Row("Resource-convert", content.convert),
+    Row("Resource-diff", content.difference),
+    Row("Resource-fhirpath", fhirpath.run),
+    Row("Patient-everything", everything.run),
+    Row("Encounter-everything", everything.run),
+    Row("Group-everything", everything.run),
+    Row("Practitioner-everything", everything.run),
+    Row("Observation-lastn", lastn.run, open=True),
+    Row("Composition-document", document.run),
     Row("CodeSystem-lookup", terminology.run, open=True),
     Row("CodeSystem-validate-code", terminology.run, open=True),
     Row("CodeSystem-subsumes", terminology.run, open=True),

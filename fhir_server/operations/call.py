@@ -40,16 +40,21 @@ class Call:
 Run: TypeAlias = Callable[[Call, Context], Awaitable[Response]]
 
 
+LEVELS = ("system", "type", "instance")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the table: the id of the OperationDefinition, and what carries it out.
 
-    An open one reads the query and the posted body itself: terminology takes parameters that later releases define.
+    `levels` are those of the definition that are offered. An open one reads the query and the posted body itself:
+    terminology takes parameters that later releases define.
     """
 
     definition: str
     run: Run
     open: bool = False
+    levels: tuple[str, ...] = LEVELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,9 @@ def operation_of(row: Row) -> Operation:
         name=found["code"],
         url=found["url"],
         types=tuple(found.get("resource", ())),
-        system=found["system"],
-        type=found["type"],
-        instance=found["instance"],
+        system=found["system"] and "system" in row.levels,
+        type=found["type"] and "type" in row.levels,
+        instance=found["instance"] and "instance" in row.levels,
         affects_state=bool(found.get("affectsState")) or found["code"] in STATEFUL,
         inputs=tuple(parameter for parameter in found.get("parameter", ()) if parameter["use"] == "in"),
         run=row.run,

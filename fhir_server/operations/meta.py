@@ -46,9 +46,7 @@ def removed(meta: Meta, less: Meta) -> Meta:
 
 
 async def show(call: Call, context: Context) -> Response:
-    """The meta of an instance; what a type or the server uses is answered from their search entries."""
-    if not call.id:
-        raise FhirError("not-supported", "$meta is offered on instances: [type]/[id]/$meta.", status=501)
+    """The meta of an instance or of one of its versions."""
     return _answer(await stored_resource(call, context))
 
 

@@ -12,7 +12,7 @@ from fhir_server.operations.call import Operation, Parameters
 from profiles.model import PRIMITIVES, RESOURCE_TYPES
 from profiles.outcome import FhirError
 
-CONTROLS = frozenset(("_format", "_pretty", "_summary", "_elements"))
+CONTROLS = frozenset(("_format", "_pretty", "_summary", "_elements", "_page"))
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 

@@ -1,0 +1,77 @@
+"""Composition/$document: a Composition with all it refers to (R4 composition-operation-document.html)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fhir_server import access
+from fhir_server.context import Context, Request, Resource
+from fhir_server.integrity import targets
+from fhir_server.interactions.create import create_new
+from fhir_server.operations.call import Call
+from fhir_server.operations.stored import stored_version
+from fhir_server.respond import Response, instant_text, resource_answer
+from fhir_server.store import Stored
+from profiles.json import parse
+from profiles.outcome import FhirError
+
+MOST = 1_000  # resources of a document
+
+
+async def run(call: Call, context: Context) -> Response:
+    """A Bundle of type document: the Composition first, then everything it leads to, each resource once."""
+    if call.one("graph") is not None:
+        raise FhirError("not-supported", "$document does not take a graph.", "graph", status=501)
+    id = call.id or str(call.one("id") or "").rpartition("/")[2]
+    if not id:
+        raise FhirError("required", "$document needs an instance or the parameter id.", "id", status=400)
+    first = await stored_version(replace(call, type="Composition", id=id), context)
+    document = _bundle(await _reached(first, call.request, context), context)
+    if call.one("persist"):
+        await _keep(document, call.request, context)
+    return resource_answer(document)
+
+
+async def _reached(first: Stored, request: Request, context: Context) -> list[tuple[Stored, Resource]]:
+    """Breadth first; what the caller may not see, or is not here, stays a reference."""
+    found: dict[str, tuple[Stored, Resource]] = {}
+    front = [first]
+    while front:
+        wanted: dict[str, None] = {}
+        for stored in front:
+            resource = parse(stored.body or b"{}")
+            found[f"{stored.type}/{stored.id}"] = (stored, resource)
+            wanted |= dict.fromkeys(sorted(targets(resource, context.config.base)))
+        if len(found) > MOST:
+            raise FhirError("too-costly", f"The document would have more than {MOST} resources.")
+        seen = [await _seen(name, request, context) for name in wanted if name not in found]
+        front = [stored for stored in seen if stored is not None]
+    return list(found.values())
+
+
+async def _seen(name: str, request: Request, context: Context) -> Stored | None:
+    type, _, id = name.partition("/")
+    stored = await context.store.get(type, id)
+    if stored is None or stored.body is None or not await access.sees(request, context, stored):
+        return None
+    return stored
+
+
+def _bundle(rows: list[tuple[Stored, Resource]], context: Context) -> dict[str, Any]:
+    id, base = context.new_id(), context.config.base
+    return {
+        "resourceType": "Bundle",
+        "id": id,
+        "identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{id}"},
+        "type": "document",
+        "timestamp": instant_text(context.now()),
+        "entry": [{"fullUrl": f"{base}/{row.type}/{row.id}", "resource": resource} for row, resource in rows],
+    }
+
+
+async def _keep(document: Resource, request: Request, context: Context) -> None:
+    own = replace(request, method="POST", parts=("Bundle",), query=[], headers={})
+    await access.admit(own, context, "create")
+    await access.may_store(own, context, document)
+    await create_new(document, document["id"], own, context, "POST")

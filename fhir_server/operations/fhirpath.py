@@ -1,0 +1,55 @@
+"""$fhirpath: evaluate an expression on a resource that is sent or stored (http://hl7.org/fhir/R4/fhirpath.html)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fhir_server.context import Context, Resource
+from fhir_server.operations.call import Call
+from fhir_server.operations.stored import stored_resource
+from fhir_server.respond import Response, resource_answer
+from profiles.fhirpath import Environment, Node, compile
+from profiles.json import encode
+from profiles.model import RESOURCE_TYPES, element
+from profiles.outcome import FhirError
+
+# What Parameters cannot hold, such as Patient.contact, comes as JSON in this extension, as other servers do it.
+JSON_VALUE = "http://fhir.forms-lab.com/StructureDefinition/json-value"
+_OPEN = element("Parameters.parameter", "value")
+VALUE_TYPES = frozenset(_OPEN.types if _OPEN else ())
+# Names of the System types that differ from FHIR's by more than the first letter.
+SYSTEM = {"DateTime": "dateTime"}
+
+
+async def run(call: Call, context: Context) -> Response:
+    """Parameters with one `result` for each item, typed."""
+    resource = call.one("resource")
+    if resource is None:
+        if not call.id:
+            raise FhirError("required", "$fhirpath needs the parameter resource.", "resource", status=400)
+        resource = await stored_resource(call, context)
+    expression = str(call.one("expression"))
+    nodes = await asyncio.to_thread(_evaluated, expression, resource, context)
+    rows = [result(node) for node in nodes]
+    return resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
+
+
+def _evaluated(expression: str, resource: Resource, context: Context) -> list[Node]:
+    found: list[Node] = list(compile(expression)(resource, Environment(now=context.now())))
+    return found
+
+
+def result(node: Node) -> dict[str, Any]:
+    """One result as a parameter."""
+    type = node.type.rpartition("System.")[2]
+    row: dict[str, Any] = {"name": "result"}
+    if type in RESOURCE_TYPES:
+        return row | {"resource": node.value}
+    plain = SYSTEM.get(type, type[:1].lower() + type[1:])
+    name = type if type in VALUE_TYPES else plain
+    if name not in VALUE_TYPES:
+        return row | {"extension": [{"url": JSON_VALUE, "valueString": encode(node.value).decode()}]}
+    key = name[0].upper() + name[1:]
+    row |= {f"value{key}": node.value} if node.value is not None else {}
+    return row | ({f"_value{key}": node.extra} if node.extra else {})
