@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import asyncio
+import multiprocessing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from multiprocessing.connection import Connection
 
 from fhir_server.loading.run import Load, Report, Target
 from fhir_server.loading.units import Line, Unit, batch, whole
 from profiles.json import encode
-from seed import generate
-from seed.elements import Json
-from seed.generate import DEFAULT_SEED
 
 PATIENTS = 40
 
 
-async def load_hospital(
-    target: Target, patients: int = PATIENTS, random_seed: int = DEFAULT_SEED, width: int = 3
-) -> Report:
+async def load_hospital(target: Target, patients: int = PATIENTS, random_seed: int = 1, width: int = 3) -> Report:
     """Send the hospital to the target: its own resources, then the patients in parallel, then what closes the books."""
     loading = Load(target, None, width, lambda report: None)
-    groups = generate(patients, random_seed)
-    for count in (1, patients, 1):
-        await loading.send(_unit(group) for group in islice(groups, count))
+    async with aclosing(_made(patients, random_seed)) as units:
+        await loading.send([await anext(units)])
+        for start in range(0, patients, width):
+            await loading.send([await anext(units) for _ in range(min(width, patients - start))])
+        await loading.send([await anext(units)])
     loading.report.fault(*(fault for _, faults in loading.failed for fault in faults))
     return loading.report
 
 
-def _unit(resources: list[Json]) -> Unit:
-    """A transaction that puts every resource by its id."""
-    lines = [Line(0, "PUT", f"{row['resourceType']}/{row['id']}", encode(row)) for row in resources]
-    return whole(f"the group of {lines[0].url}", batch(lines, "transaction"), len(lines), atomic=True)
+async def _made(patients: int, random_seed: int) -> AsyncGenerator[Unit, None]:
+    """The groups of the hospital, made by a process of their own: the models that build them take 46 MB, which a
+    server would keep, and the next group is made while one is loaded."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_make, args=(theirs, patients, random_seed), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        for _ in range(patients + 2):
+            yield await asyncio.to_thread(ours.recv)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _make(connection: Connection, patients: int, random_seed: int) -> None:
+    from seed import generate
+
+    for group in generate(patients, random_seed):
+        lines = [Line(0, "PUT", f"{row['resourceType']}/{row['id']}", encode(row)) for row in group]
+        name = f"the group of {lines[0].url}"
+        connection.send(whole(name, batch(lines, "transaction"), len(lines), atomic=True))
