@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -50,15 +52,20 @@ def key_of(text: str, folder: Path) -> bytes:
     if text:
         return _checked(text)
     path = folder / "link.key"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _checked(path.read_text().strip())
-    key = os.urandom(32)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(path)
+    return _checked(path.read_text().strip())
+
+
+def _make(path: Path) -> None:
+    """Several workers may start at once: whole files only, and the first one stays."""
+    handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w") as file:
-        file.write(key.hex())
-    return key
+        file.write(os.urandom(32).hex())
+    with contextlib.suppress(FileExistsError):
+        os.link(name, path)
+    os.unlink(name)
 
 
 def _checked(text: str) -> bytes:
