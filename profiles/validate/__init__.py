@@ -1,4 +1,4 @@
-"""Validation of resources (http://hl7.org/fhir/R4/validation.html): `check` against the base definitions."""
+"""Validation of resources (http://hl7.org/fhir/R4/validation.html): `check` on every write, `validate` in full."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 from profiles.outcome import Issue
 from profiles.validate.explain import resource_faults
 from profiles.validate.fast import surely_valid
+from profiles.validate.full import validate
+from profiles.validate.library import Library, Shelf
+from profiles.validate.places import with_places
+from profiles.validate.report import Options
+from profiles.validate.snapshot import generate
 
-__all__ = ["check"]
+__all__ = ["Library", "Options", "Shelf", "check", "generate", "validate", "with_places"]
 
 
 def check(resource: Any, expected_type: str | None = None) -> list[Issue]:
