@@ -258,3 +258,4 @@ def sees_everything(request: Request, context: Context) -> bool:
         return True
     kind = _kind(request)
     return caller.gate.clause(caller, kind, "r") == ALWAYS if kind else unlimited(caller)
+

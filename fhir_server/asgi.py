@@ -91,6 +91,8 @@ class Fhir:
         try:
             if self.working > self.config.max_requests:
                 raise overloaded()
+            if self.gate is not None and "origin" in request.headers:
+                await self.gate.refresh()
             if request.method == "OPTIONS":
                 return Response(204, {"Allow": METHODS.decode()}, media="text/plain")
             request.parts, request.query = self._target(scope)
@@ -171,9 +173,10 @@ class Fhir:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _cors(self, scope: Scope, headers: Mapping[str, str]) -> Raw:
-        """Only origins of the configuration; anybody may read the capability statement (SECURITY.md O33)."""
+        """Origins of the configuration and of registered apps; anybody may read the capability statement (O33)."""
         origin = headers["origin"].encode()
-        if origin in self._origins:
+        known = self.gate is not None and headers["origin"] in self.gate.origins
+        if known or origin in self._origins:
             granted: Raw = [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", EXPOSED)]
         elif scope["path"] == f"{MOUNT}/metadata":
             granted = [(b"access-control-allow-origin", b"*")]

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from profiles.outcome import FhirError
-from smart_auth import render, sessions
+from smart_auth import clients, render, sessions
 from smart_auth.access import Principal
 from smart_auth.authorize import Denied, PageError, refusal
 from smart_auth.realm import Realm, Record
@@ -163,6 +163,9 @@ def oauth(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
     """An endpoint for programs: every fault is OAuth error JSON."""
 
     async def run(request: Request) -> Response:
+        return with_origin(request, await told(request), await clients.all_origins(portal.realm))
+
+    async def told(request: Request) -> Response:
         try:
             return await endpoint(portal, request)
         except OAuth2Error as error:
@@ -171,7 +174,28 @@ def oauth(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
             name = "temporarily_unavailable" if error.status >= 500 else "invalid_request"
             return answer({"error": name, "error_description": error.text}, error.status, error.headers)
 
-    return run
+    async def guarded(request: Request) -> Response:
+        return await (run(request) if "origin" in request.headers else told(request))
+
+    return guarded
+
+
+def with_origin(request: Request, response: Response, known: frozenset[str]) -> Response:
+    """The response with CORS headers for the page of a registered app, never for another (SMART 2.2, CORS)."""
+    origin = request.headers["origin"]
+    if origin in known and "access-control-allow-origin" not in response.headers:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"
+    return response
+
+
+async def preflight(portal: Portal, request: Request) -> Response:
+    """OPTIONS of an endpoint for programs: what a page may send."""
+    allowed = {
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Allow-Headers": "authorization, content-type",
+    }
+    return Response(status_code=204, headers={**allowed, "Access-Control-Max-Age": "600"})
 
 
 def _challenge(error: OAuth2Error) -> dict[str, str]:

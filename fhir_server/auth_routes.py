@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fhir_server import auth_account, auth_login
-from fhir_server.auth_http import Portal, answer, data, form, human, oauth
+from fhir_server.auth_http import Portal, answer, data, form, human, oauth, preflight
 from smart_auth import (
     clients,
     discovery,
@@ -215,4 +215,6 @@ def auth_routes(portal: Portal, fhir: str = "/fhir", auth: str = "/auth") -> lis
     rows = (
         Route(auth + path, WRAP[who](portal, run), methods=methods.split()) for path, methods, who, run in ENDPOINTS
     )
-    return [*known, *rows]
+    asked = {path for path, _, who, _ in ENDPOINTS if who == "program"}
+    preflights = (Route(auth + path, oauth(portal, preflight), methods=["OPTIONS"]) for path in sorted(asked))
+    return [*known, *rows, *preflights]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from fhir_server.auth_commands import GROUPS
 from fhir_server.config import Config
 from fhir_server.load import load, seed
 from profiles.outcome import FhirError
@@ -39,6 +40,8 @@ COMMANDS: dict[str, Callable[..., None]] = {"serve": serve, "load": load, "seed"
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def settings(**given: Any) -> Config:

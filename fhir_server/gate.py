@@ -21,7 +21,7 @@ from search.clauses import ALWAYS, NEVER, Clause, every, some, without
 from search.criteria import Criteria
 from search.params import Registry
 from search.values import Around
-from smart_auth import formulas, principals
+from smart_auth import clients, formulas, principals
 from smart_auth.access import Access, Principal, World, access, reachable
 from smart_auth.consents import in_force
 from smart_auth.formulas import Formula, Pair
@@ -61,6 +61,7 @@ class Gate:
         self._callers: dict[str, Caller] = {}
         self._consents: dict[str, Resource] = {}
         self._versions: dict[str, int] = {}
+        self.origins: frozenset[str] = frozenset()
         self._generation = -1
         self._seen: datetime | None = None
         self._polled = 0.0
@@ -77,7 +78,7 @@ class Gate:
 
     async def of_token(self, token: str) -> Caller:
         """The caller of an access token."""
-        await self._refresh()
+        await self.refresh()
         key = digest(token)
         held = self._callers.get(key)
         if held is not None and held.expires > self.realm.now():
@@ -106,7 +107,8 @@ class Gate:
         """A Consent is being written here: look again before the next request."""
         self._polled = 0.0
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Look whether rights have changed anywhere, at most twice a second."""
         if time.monotonic() - self._polled < POLL:
             return
         async with self._polling:
@@ -115,6 +117,8 @@ class Gate:
             begun = time.monotonic()
             number = await generation(self.realm)
             changed = await self._read_consents()
+            if number != self._generation:
+                self.origins = await clients.all_origins(self.realm)
             if number != self._generation or changed:
                 self._generation = number
                 self._callers.clear()

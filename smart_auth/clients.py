@@ -43,6 +43,15 @@ async def save(realm: Realm, client_id: str, fields: Record) -> tuple[str, str |
     return client_id, secret
 
 
+async def remove(realm: Realm, client_id: str) -> bool:
+    """Forget a client, and everything that was granted to it."""
+    for kind in ("tokens", "refresh", "grants"):
+        await realm.records.drop(kind, {"client": client_id})
+    gone = await realm.records.drop("clients", {"_id": client_id})
+    await touch(realm)
+    return bool(gone)
+
+
 def check(fields: Record) -> None:
     """Refuse a registration that could not be kept safe, with the reason."""
     if fields.get("kind") not in METHODS:
@@ -110,6 +119,12 @@ def origins(client: Record) -> frozenset[str]:
     pages = (urlsplit(uri) for uri in [*client.get("redirect_uris", ()), *client.get("launch_uris", ())])
     own = {f"{page.scheme}://{page.netloc}" for page in pages if page.scheme in ("http", "https")}
     return frozenset(own | set(client.get("origins", ())))
+
+
+async def all_origins(realm: Realm) -> frozenset[str]:
+    """The origins of every app that is not switched off: whose pages may call this server."""
+    live = (client for client in await realm.records.find("clients", {}, limit=10_000) if not client.get("disabled"))
+    return frozenset().union(*map(origins, live))
 
 
 async def authenticate(realm: Realm, form: Mapping[str, str], authorization: str | None, audience: str) -> Record:

@@ -10,7 +10,8 @@ import base64
 import hashlib
 from typing import Any
 
-from smart_auth import keys, scopes
+from profiles.outcome import FhirError
+from smart_auth import clients, keys, scopes, users
 from smart_auth.realm import Realm, Record, digest, touch
 
 # What goes beside the access token (SMART 2.2, "Launch context arrives with your access_token").
@@ -39,6 +40,20 @@ async def issue(realm: Realm, grant: Record, *, refresh: bool) -> dict[str, Any]
     if refresh:
         answer["refresh_token"] = await refresh_token(realm, grant)
     return answer
+
+
+async def made(realm: Realm, client_id: str, username: str, scope: str, context: Record) -> dict[str, Any]:
+    """A token made by an operator, for a client and perhaps a user; the client's registered scope limits it."""
+    client = await clients.find(realm, client_id)
+    user = await users.find(realm, username) if username else None
+    asked, allowed = scopes.parse(scope, realm.types), scopes.parse(client["scope"], realm.types) if client else None
+    if client is None or asked is None or allowed is None or (username and user is None):
+        raise FhirError("not-found", "There is no such client, user or scope.")
+    granted = scopes.negotiate(asked, allowed, answerable=realm.answerable)
+    about = {"user": user["key"], "sub": user["sub"], "name": user["name"], "auth_time": realm.now()} if user else {}
+    grant = {"client": client_id, "scope": granted.text, "context": context, "family": realm.secret(16), **about}
+    grant |= {"fhir_user": user.get("fhir_user")} if user else {}
+    return await issue(realm, grant, refresh=False)
 
 
 async def refresh_token(realm: Realm, grant: Record) -> str:

@@ -407,7 +407,7 @@ async def test_consents_hold_from_the_moment_they_are_stored(hospital: Hospital)
         },
     }
     assert await status(hospital, hospital.doctor, "PUT", "Consent/no", consent) == 201
-    await hospital.gate._refresh()
+    await hospital.gate.refresh()
     nurse = hospital.nurse
     assert await status(hospital, nurse, "GET", "Condition/c2") == 404
     assert await status(hospital, nurse, "GET", "Patient/P2") == 404
@@ -416,7 +416,7 @@ async def test_consents_hold_from_the_moment_they_are_stored(hospital: Hospital)
     assert await status(hospital, hospital.patient(patient="P2"), "GET", "Condition/c2") == 200
     consent["status"] = "inactive"
     assert await status(hospital, hospital.doctor, "PUT", "Consent/no", consent) == 200
-    await hospital.gate._refresh()
+    await hospital.gate.refresh()
     assert await status(hospital, hospital.nurse, "GET", "Condition/c2") == 200
 
 
