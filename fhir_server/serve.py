@@ -67,8 +67,9 @@ def run(config: Config) -> None:
 
 
 def _run_one(config: Config) -> None:
-    application = build_app(config)
     sock = listening(config)
+    config = config.model_copy(update={"port": sock.getsockname()[1]})
+    application = build_app(config)
     settings = uvicorn.Config(application, host=config.host, port=config.port, **uvicorn_settings(config))
     server = Server(settings, application)
     server.run(sockets=[sock])
@@ -96,6 +97,7 @@ def listening(config: Config) -> socket.socket:
 def _run_workers(config: Config) -> None:
     """The parent holds the port and the embedded database, the workers share them."""
     sock = listening(config)
+    config = config.model_copy(update={"port": sock.getsockname()[1]})
     loop = asyncio.new_event_loop()
     stack = AsyncExitStack()
     try:
