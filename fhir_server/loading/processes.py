@@ -81,7 +81,7 @@ class Processes:
         try:
             while True:
                 number, answer = worker.connection.recv()
-                self._loop.call_soon_threadsafe(worker.waiting.pop(number).set_result, answer)
+                self._loop.call_soon_threadsafe(_settle, worker.waiting.pop(number), answer)
         except (EOFError, OSError):
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._lost, worker)
@@ -89,9 +89,13 @@ class Processes:
     def _lost(self, worker: Process) -> None:
         worker.alive = False
         while worker.waiting:
-            _, answer = worker.waiting.popitem()
-            if not answer.done():
-                answer.set_result(GONE)
+            _settle(worker.waiting.popitem()[1], GONE)
+
+
+def _settle(waiting: asyncio.Future[Answer], answer: Answer) -> None:
+    """Hand the answer over, unless the load was stopped and nobody waits."""
+    if not waiting.done():
+        waiting.set_result(answer)
 
 
 def _serve(connection: Connection, config: Config) -> None:
