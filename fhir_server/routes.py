@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fhir_server import access
+from fhir_server.binaries import is_native, native
 from fhir_server.context import Context, Request
 from fhir_server.formats import JSON, chosen
 from fhir_server.interactions.batch import bundle
@@ -166,8 +167,11 @@ async def handle(request: Request, context: Context) -> Response:
     """Answer a request, errors included, in the format that the client asked for; needs no HTTP."""
     format = JSON
     try:
-        format = chosen(request)
-        answer = await perform(request, context)
+        if is_native(request):
+            answer = await native(await perform(request, context), context)
+        else:
+            format = chosen(request)
+            answer = await perform(request, context)
     except Exception as error:
         answer = failure(error, request)
     return rendered(answer, format, request)

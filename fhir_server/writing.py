@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from fhir_server.binaries import is_content, wrapped
 from fhir_server.context import Context, Request, Resource
 from fhir_server.formats import sent
 from fhir_server.headers import version_of
@@ -33,6 +34,8 @@ async def body_of(request: Request, context: Context) -> Resource:
     """The resource as sent; a big one is parsed in a thread, where it does not hold up the others."""
     if request.resource is not None:
         return request.resource
+    if is_content(request):
+        return await wrapped(request, context)
     read = sent(request).read
     if not request.body:
         raise FhirError("structure", "The request has no body; a resource is needed.")

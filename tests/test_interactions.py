@@ -422,3 +422,27 @@ async def test_an_unexpected_fault_is_a_bare_500(context: Context, monkeypatch: 
     monkeypatch.setattr(type(context.store), "get", broken)
     answer = await ask(context, "GET", "Patient/p1")
     assert (answer.status, text_of(answer)) == (500, "An unexpected error occurred; its id is test.")
+
+
+async def test_binaries_go_in_and_out_as_they_are(context: Context) -> None:
+    """Content of any type; FHIR only when it is asked for by name (R4 binary.html#rest)."""
+    page = b"<script>alert(1)</script>"
+    made = await ask(context, "POST", "Binary", page, content_type="text/html", accept="application/fhir+json")
+    assert (made.status, content(made)["contentType"]) == (201, "text/html")
+    id = id_of(made)
+    raw = await ask(context, "GET", f"Binary/{id}", accept="text/html,*/*;q=0.8")
+    assert (raw.status, raw.body, raw.media) == (200, page, "text/html")
+    assert raw.headers["Content-Disposition"] == "attachment"
+    assert "sandbox" in raw.headers["Content-Security-Policy"]
+    assert (await ask(context, "GET", f"Binary/{id}")).body == page
+    assert content(await ask(context, "GET", f"Binary/{id}?_format=json"))["resourceType"] == "Binary"
+    assert (await ask(context, "GET", f"Binary/{id}", if_none_match='W/"1"')).status == 304
+    sent = {"resourceType": "Binary", "id": "b1", "contentType": "a/b\r\nX: y", "data": "eA=="}
+    await ask(context, "PUT", "Binary/b1", sent, content_type="application/json")
+    strange = await ask(context, "GET", "Binary/b1")
+    assert strange.status in (200, 404)
+    assert strange.media in ("application/octet-stream", "application/fhir+json; charset=utf-8")
+    put = await ask(context, "PUT", "Binary/b2", b'{"a":1}', content_type="application/json")
+    assert put.status == 201
+    assert (await ask(context, "GET", "Binary/b2")).body == b'{"a":1}'
+    assert (await ask(context, "GET", "Binary/none")).status == 404
