@@ -81,7 +81,9 @@ def order(sort: Sequence[Sort], backward: bool = False) -> dict[str, int]:
     for n, key in enumerate(sort):
         found[f"m{n}"] = way
         found[f"k{n}"] = -way if key.descending else way
-    found["_id"] = way
+    # The index on the instant of the last update goes on with the name in the same direction.
+    falls = bool(sort) and sort[-1].code == "_lastUpdated" and sort[-1].descending
+    found["_id"] = -way if falls else way
     return found
 
 

@@ -36,8 +36,9 @@ class Atom:
 
     @property
     def single(self) -> bool:
-        """Whether a resource has at most one value here."""
-        return len(self.place.routes) == 1 and self.place.routes[0].single
+        """Whether a resource has at most one value here; the types of one choice exclude each other."""
+        paths = {tuple(s.element for s in r.steps) for r in self.place.routes}
+        return len(paths) == 1 and all(r.single for r in self.place.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Registry:
         self.rows = {row.url: row for row in rows}
         self._of: dict[str, dict[str, Parameter]] = {}
         self._extractors: dict[str, Any] = {}
+        self._abouts: dict[str, Atom] = {}
         self._by_base: dict[str, list[Row]] = {}
         for row in self.rows.values():
             for base in row.bases:
@@ -120,6 +122,14 @@ class Registry:
     def in_compartment(self, name: str, type_name: str) -> bool:
         """Whether resources of the type can be in the compartment at all."""
         return type_name == name or bool(model.COMPARTMENTS.get(name, {}).get(type_name))
+
+    def about(self, key: str) -> Atom | None:
+        """The place that is written under a key; None for keys of words."""
+        known = self._abouts
+        if key not in known:
+            for name in [TYPE_OF_CODE[key[:2]]] if key[:2] in TYPE_OF_CODE else ["Resource", "DomainResource"]:
+                known.update((a.key, a) for p in self.of(name) for a in p.atoms)
+        return known.get(key)
 
     def extractor(self, type_name: str) -> Any:
         """What `entries` runs for a type, built on first use."""

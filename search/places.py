@@ -24,10 +24,11 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One JSON property on the way and the tests its elements must pass."""
+    """One JSON property on the way and the tests its elements must pass; `element` is its name without the type."""
 
     name: str
     tests: tuple[Test, ...] = ()
+    element: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _child(route: Route, name: str) -> Iterator[Route]:
         return
     single = route.single and element.max == 1
     for kind in element.types or ("",):
-        step = Step(model.choice_name(name, kind) if element.is_choice else name)
+        step = Step(model.choice_name(name, kind) if element.is_choice else name, (), name)
         bound = element.binding.value_set if element.binding and element.binding.strength == "required" else ""
         yield Route((*route.steps, step), model.content_type(element, kind), single, bound)
 

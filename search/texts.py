@@ -61,6 +61,14 @@ def instant(at: int) -> str:
     return day_text(day) + second_text(second) + _PAIRS[milli]
 
 
+def instant_of(text: str) -> int:
+    """The instant a text of `instant`, or the beginning of one, stands for."""
+    digits = [_VALUE.get(c, 0) for c in text[:9].rstrip('!"#$%').ljust(9, MIN)]
+    day = digits[0] << 18 | digits[1] << 12 | digits[2] << 6 | digits[3]
+    second = digits[4] << 12 | digits[5] << 6 | digits[6]
+    return day * DAY - EPOCH + second * 1000 + (digits[7] << 6 | digits[8])
+
+
 def day_text(day: int) -> str:
     """Four characters for days since 0001-01-01."""
     return _PAIRS[day >> 12] + _PAIRS[day & 4095]

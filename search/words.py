@@ -19,7 +19,25 @@ from search.values import invalid
 NARRATIVE, ELSEWHERE = "__~n:", "__~w:"
 # Half of a clinical database, and six more entries each would double what their writes cost.
 WORDLESS = frozenset(
-    ["Appointment", "AppointmentResponse", "AuditEvent", "Binary", "ChargeItem", "Claim", "ClaimResponse", "Encounter", "ExplanationOfBenefit", "Immunization", "Invoice", "MedicationAdministration", "MedicationDispense", "Observation", "Provenance", "Slot", "Specimen"]
+    {
+        "Appointment",
+        "AppointmentResponse",
+        "AuditEvent",
+        "Binary",
+        "ChargeItem",
+        "Claim",
+        "ClaimResponse",
+        "Encounter",
+        "ExplanationOfBenefit",
+        "Immunization",
+        "Invoice",
+        "MedicationAdministration",
+        "MedicationDispense",
+        "Observation",
+        "Provenance",
+        "Slot",
+        "Specimen",
+    }
 )
 # Properties that hold no text for people at all, and those that hold none where they are a string.
 SKIPPED = frozenset({"identifier", "telecom", "div", "data", "meta"})

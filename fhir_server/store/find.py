@@ -11,6 +11,8 @@ from bson import Timestamp
 
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
+from fhir_server.store.find_order import sorted_rows
+from fhir_server.store.find_plan import measured, plan
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
@@ -22,8 +24,9 @@ from profiles.outcome import FhirError, Issue
 from search.clauses import ALWAYS, Clause, Kinds, every, some
 from search.filters import compile, is_seen, widened
 from search.matches import matches
-from search.page import Position, beyond, order, stages
+from search.page import Position, beyond, order
 from search.params import Registry
+from search.plan import Plan, candidates
 from search.query import Query, Sort
 
 DEFAULT_COUNT = 20
@@ -63,6 +66,7 @@ class Search:
     deadline: float
     clause: Clause = ALWAYS
     links: Links | None = None
+    plan: Plan | None = None
     warnings: list[Issue] = field(default_factory=list)
 
     def remaining(self) -> int:
@@ -116,10 +120,19 @@ async def _answer(search: Search, position: Position | None, clauses: Sequence[C
     query = search.query
     assert search.links is not None
     wanted = every((seen_by(query.clauses, query.types, search.access), *clauses))
-    search.clause = wanted if is_seen(wanted) else await search.links.resolved(wanted)
+    if not is_seen(wanted):
+        search.links.few = await _has_few(search, wanted)
+        wanted = await search.links.resolved(wanted)
+    search.clause = wanted
     if query.count == 0 or query.summary == "count":
         return Found([], total=await total_of(search), warnings=search.warnings)
     return await _page(search, position)
+
+
+async def _has_few(search: Search, clause: Clause) -> bool:
+    """Whether the parts that entries answer leave so few candidates that links are best followed from them."""
+    wide = widened(clause)
+    return bool(candidates(wide)) and await measured(search, wide) <= BATCH
 
 
 def reads_of(store: Any, at: Timestamp | None) -> Any:
@@ -165,10 +178,10 @@ async def _filled(search: Search, found: list[Stored]) -> list[Stored]:
 
 
 def _beside(sort: Sequence[Sort], row: Document, backward: bool, snapshot: str, total: int | None) -> dict[str, Any]:
-    return Position(_values(sort, row), row["_id"], backward, snapshot, total).payload()
+    return Position(values_of(sort, row), row["_id"], backward, snapshot, total).payload()
 
 
-def _values(sort: Sequence[Sort], row: Document) -> tuple[Any, ...]:
+def values_of(sort: Sequence[Sort], row: Document) -> tuple[Any, ...]:
     """The sort values of a document; the driver's own kind of integer is no JSON."""
     found = (row[f"k{n}"] for n in range(len(sort)))
     return tuple(int(v) if isinstance(v, int) else v for v in found)
@@ -177,15 +190,16 @@ def _values(sort: Sequence[Sort], row: Document) -> tuple[Any, ...]:
 async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
     """The next documents that match, in order, reversed for a page before the position."""
     if is_seen(search.clause):
-        return await read_rows(search, compile(search.clause), position, limit)
+        return await read_rows(search, search.clause, position, limit)
     found: list[Document] = []
+    wide = widened(search.clause)
     while len(found) < limit:
-        rows = await read_rows(search, compile(widened(search.clause)), position, BATCH)
+        rows = await read_rows(search, wide, position, BATCH)
         found += await checked(search, rows)
         if len(rows) < BATCH:
             break
         backward = position is not None and position.backward
-        position = Position(_values(search.query.sort, rows[-1]), rows[-1]["_id"], backward)
+        position = Position(values_of(search.query.sort, rows[-1]), rows[-1]["_id"], backward)
     return found[:limit]
 
 
@@ -205,13 +219,14 @@ async def resource_of(search: Search, row: Document) -> dict[str, Any]:
     return resource
 
 
-async def read_rows(search: Search, filter: Mapping[str, Any], position: Position | None, limit: int) -> list[Document]:
-    sort = search.query.sort
+async def read_rows(search: Search, clause: Clause, position: Position | None, limit: int) -> list[Document]:
+    """Documents of a clause without unseen parts, in the order of the query."""
+    if search.query.sort:
+        return await sorted_rows(search, clause, position, limit)
+    if search.plan is None:
+        search.plan = await plan(search, clause, ordered=True)
+    filter: Mapping[str, Any] = search.plan.filter
     backward = position is not None and position.backward
-    if sort:
-        pipeline = stages(dict(filter), sort, position, limit)
-        rows: list[Document] = await search.reads.aggregate(pipeline, max_time_ms=search.remaining())
-        return rows
     if position is not None:
         filter = {"$and": [filter, beyond((), position)]}
     elif isinstance(search.source, Store) and search.reads.at is None:

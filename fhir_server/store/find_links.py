@@ -14,6 +14,7 @@ from profiles.outcome import FhirError
 from search.clauses import (
     ALWAYS,
     NEVER,
+    Body,
     Chain,
     Clause,
     Coded,
@@ -33,6 +34,7 @@ from search.clauses import (
 from search.filters import compile, is_seen, widened
 from search.matches import Subject, matches
 from search.params import TYPE_CODES
+from search.plan import candidates
 from search.types.reference import PART_OF
 from search.types.token import coded
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 MOST = 1_000
 # Codes of a value set or a branch that are looked for at once.
 MOST_CODES = 10_000
+# Bodies read to settle one alternative of a clause.
+MOST_READ = 200
 # Documents read to learn to whom they refer.
 MOST_SOURCES = 5_000
 
@@ -54,13 +58,14 @@ class Links:
 
     def __init__(self, search: Search) -> None:
         self.search = search
+        self.few = False  # the candidates are so few that links are looked up from them
 
     async def resolved(self, clause: Clause) -> Clause:
         """The clause with small sides written out."""
         if isinstance(clause, Every):
             return every([await self.resolved(c) for c in clause.clauses])
         if isinstance(clause, Some):
-            return some([await self.resolved(c) for c in clause.clauses])
+            return some([await self._settled(await self.resolved(c)) for c in clause.clauses])
         if isinstance(clause, Without):
             return without(await self.resolved(clause.clause))
         if isinstance(clause, Chain):
@@ -72,6 +77,23 @@ class Links:
         if isinstance(clause, Listed):
             return await self._listed(clause)
         return clause
+
+    async def _settled(self, clause: Clause) -> Clause:
+        """An alternative that needs bodies, as names, where its entries leave few: a long text that was cut."""
+        if not isinstance(clause, Every) or not any(isinstance(c, Body) for c in clause.clauses):
+            return clause
+        wide = widened(clause)
+        if not candidates(wide) or is_seen(clause) or any(isinstance(c, Chain | Has) for c in walk(clause)):
+            return clause
+        rows = await self.search.reads.find_documents(
+            compile(wide), limit=MOST_READ + 1, max_time_ms=self.search.remaining()
+        )
+        if len(rows) > MOST_READ:
+            return clause
+        from fhir_server.store.find import resource_of
+
+        fitting = [r["_id"] for r in rows if matches(clause, r["s"], await resource_of(self.search, r))]
+        return Ids(tuple(fitting)) if fitting else NEVER
 
     async def _coded(self, clause: Coded) -> Clause:
         """The codes that terminology names, as entries."""
@@ -130,6 +152,8 @@ class Links:
         where = await self.resolved(every((Kinds((chain.target,)), chain.where, self._allowed(chain.target))))
         if where == NEVER:
             return NEVER
+        if self.few:
+            return Chain(chain.keys, chain.target, where, chain.how)
         rows = await self._targets(where, MOST + 1)
         if rows is None or len(rows) > MOST:
             return Chain(chain.keys, chain.target, where, chain.how)
@@ -169,7 +193,7 @@ class Links:
         if where == NEVER:
             return NEVER
         wide = Has(has.keys, has.source, has.own_type, where)
-        if not is_seen(where):
+        if self.few or not is_seen(where):
             return wide
         rows = await self.search.reads.find_documents(
             compile(where), projection={"s": 1}, limit=MOST_SOURCES + 1, max_time_ms=self.search.remaining()
