@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from starlette.applications import Starlette
@@ -23,7 +24,8 @@ from fhir_server.demo import load_demo
 from fhir_server.ids import TimeOrdered
 from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
-from fhir_server.store import Embedded, open_store
+from fhir_server.store import Embedded, open_store, watch_disk
+from fhir_server.store.mongod import SOCKET
 from profiles.outcome import FhirError
 from search.params import Registry
 
@@ -120,6 +122,8 @@ async def open_context(
     url = config.mongo or await embedded_url(config, stack)
     store = await open_store(url, config.database)
     stack.push_async_callback(store.close)
+    if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
+        attend(stack, watch_disk(store, config.data))
     for text in store.warnings if config.mongo else ():  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
     return Context(config, store, Registry.r4(), Seal(key_of(config.key, config.data)), now, TimeOrdered())
@@ -130,7 +134,19 @@ async def embedded_url(config: Config, stack: AsyncExitStack) -> str:
     embedded = await Embedded.start(config.data)
     stop: Callable[[], Awaitable[None]] = embedded.stop
     stack.push_async_callback(stop)
+    attend(stack, embedded.watch())
     return embedded.url
+
+
+def attend(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` beside everything else until the stack is closed."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 def quiet_collector() -> None:

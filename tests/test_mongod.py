@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from fhir_server.store import Embedded, open_store, watch_disk
+from fhir_server.app import open_context
+from fhir_server.config import Config
+from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.binary import find_mongod
 from fhir_server.store.connect import _version_warnings
 from fhir_server.store.disk import ENOUGH, LOW, is_full
@@ -277,3 +280,20 @@ async def test_the_disk_is_watched(mongo_url: str, database: str, monkeypatch: p
     assert not store.read_only
     watch.cancel()
     await store.close()
+
+
+async def test_the_server_attends_to_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on an embedded database starts a killed mongod again and watches the disk, until it stops."""
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=0))
+    async with AsyncExitStack() as stack:
+        context = await open_context(Config(data=tmp_path), stack)
+        store = context.store
+        assert isinstance(store, Store)
+        old = (tmp_path / "db" / "mongod.lock").read_text()
+        os.kill(int(old), signal.SIGKILL)
+        assert await store.get("Patient", "1") is None
+        assert store.read_only
+        new = (tmp_path / "db" / "mongod.lock").read_text()
+        assert new != old
+    assert not is_running(int(new))
