@@ -177,6 +177,19 @@ def _kill(process: subprocess.Popen[bytes], state: Collection[dict[str, Any]]) -
     process.wait()
 
 
+def test_a_server_with_another_database_gets_everything(place: dict[str, str], tmp_path: Path, documents: Any) -> None:
+    """The journal beside the data does not outlive the data on the server."""
+    path = tmp_path / "a.json"
+    path.write_text('{"resourceType":"Patient","id":"1"}')
+    with served(place) as base_url:
+        for loaded in (1, 0):
+            done = run(place, "load", path, "--base-url", base_url)
+            assert f"Loaded {loaded} resources" in done.stderr
+        documents.resources.delete_many({})
+        done = run(place, "load", path, "--base-url", base_url)
+    assert "Loaded 1 resources" in done.stderr
+
+
 def test_the_hospital_is_seeded_once(place: dict[str, str], documents: Any) -> None:
     """A second run changes nothing; another seed adds another hospital; a server takes it as well.
 

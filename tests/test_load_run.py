@@ -15,6 +15,7 @@ from rich.console import Console
 from fhir_server.loading import run
 from fhir_server.loading.answers import DONE_BEFORE, Answer, Message
 from fhir_server.loading.files import find
+from fhir_server.loading.http import Http
 from fhir_server.loading.journal import Beside, Kept, folder_for
 from fhir_server.loading.report import progress, summarize
 from fhir_server.loading.run import Load, Report
@@ -65,10 +66,15 @@ def write(path: Path, *ids: str) -> Path:
     return path
 
 
+def beside(folder: Path, base_url: str = "http://server/fhir") -> Beside:
+    """A journal beside the data; it asks the server nothing as long as nothing was stored."""
+    return Beside(folder, base_url, Http(base_url, 1))
+
+
 async def load(target: Recorder, *paths: Path, again: bool = False) -> Report:
     """Load the paths with a journal beside them."""
     files, faults = find(paths)
-    loading = Load(target, Beside(folder_for(paths), "http://server/fhir"), 3, lambda report: None)
+    loading = Load(target, beside(folder_for(paths)), 3, lambda report: None)
     loading.report.fault(*faults)
     return await loading.run(files, again=again)
 
@@ -173,15 +179,15 @@ async def test_what_refers_to_later_files_gets_a_second_chance(tmp_path: Path) -
 
 async def test_a_journal_cut_off_by_a_crash_is_read(tmp_path: Path) -> None:
     """The last line, half written, counts as not there and is taken away."""
-    journal = Beside(tmp_path, "http://server/fhir")
+    journal = beside(tmp_path)
     await journal.record({"a": [], "b": [3, 1]})
     with journal.path.open("ab") as file:
         file.write(b'{"key":"c","fai')
     assert await journal.known() == {"a": [], "b": [1, 3]}
-    again = Beside(tmp_path, "http://server/fhir")
+    again = beside(tmp_path)
     await again.record({"d": []})
     assert await again.known() == {"a": [], "b": [1, 3], "d": []}
-    assert await Beside(tmp_path, "http://other/fhir").known() == {}
+    assert await beside(tmp_path, "http://other/fhir").known() == {}
 
 
 def test_a_journal_is_not_written_into_read_only_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from fhir_server.loading.answers import Answer, Message
 
 SECONDS = 120  # until an answer is given up; a transaction of a thousand resources takes about one
 BROKEN = 503  # what a lost connection counts as: the request is repeated
+LOCATION = re.compile(rb"([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})/_history/")
 JSON = "application/fhir+json"
 
 
@@ -26,12 +28,17 @@ class Http:
             raise ValueError(f"{base_url!r} is no base URL such as http://127.0.0.1:8000/fhir")
         self._parts = parts
         self._token = token
+        self.witness = ""  # something that was stored, such as Patient/1
         self._threads = ThreadPoolExecutor(width, "load")
         self._local = threading.local()
 
     async def send(self, message: Message) -> Answer:
         """The server's answer; a lost connection counts as a busy server."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._send, message)
+
+    async def lacks(self, witness: str) -> bool:
+        """Whether the server has never heard of what it stored before: then it is not the same database."""
+        return (await self.send(Message("GET", witness, b""))).status == 404
 
     async def close(self) -> None:
         """Let the threads end."""
@@ -48,9 +55,13 @@ class Http:
 
     def _exchange(self, connection: http.client.HTTPConnection, message: Message) -> Answer:
         path = f"{self._parts.path.rstrip('/')}/{message.url}".rstrip("/")
-        connection.request(message.method, path or "/", message.body, self._headers(message))
+        connection.request(message.method, path or "/", message.body or None, self._headers(message))
         response = connection.getresponse()
-        return Answer(response.status, response.read(), _seconds(response.getheader("Retry-After")))
+        body = response.read()
+        if response.status in (200, 201) and message.body:
+            stored = LOCATION.search(body)
+            self.witness = stored[1].decode() if stored else message.url or self.witness
+        return Answer(response.status, body, _seconds(response.getheader("Retry-After")))
 
     def _headers(self, message: Message) -> dict[str, str]:
         headers = {"Content-Type": JSON, "Accept": JSON, "Prefer": "return=minimal"}

@@ -10,6 +10,7 @@ from typing import IO, Protocol
 
 import msgspec
 
+from fhir_server.loading.http import Http
 from fhir_server.store import Store
 from fhir_server.store.loads import known_loads, record_loads
 
@@ -42,20 +43,30 @@ class Kept:
 
 
 class Beside:
-    """The journal of a load through a server: lines of JSON in a hidden file beside the data, one file a server."""
+    """The journal of a load through a server: lines of JSON in a hidden file beside the data, one file a server.
 
-    def __init__(self, folder: Path, base_url: str) -> None:
+    Each names something that was stored, too. Where the server has never heard of it, it has another database now.
+    """
+
+    def __init__(self, folder: Path, base_url: str, server: Http) -> None:
+        self._server = server
         self.path = folder / f".fhir-load-{sha256(base_url.encode()).hexdigest()[:12]}.jsonl"
         self._whole = False
 
     async def known(self) -> dict[str, Failed]:
         """What earlier loads through this base URL wrote; a last line cut off by a crash does not count."""
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
-        return {row.key: row.failed for row in map(_DECODE, lines)}
+        rows = [_DECODE(line) for line in lines]
+        witness = next((row.witness for row in reversed(rows) if row.witness), "")
+        if witness and await self._server.lacks(witness):
+            self.path.unlink()
+            return {}
+        return {row.key: row.failed for row in rows}
 
     async def record(self, rows: Mapping[str, Failed]) -> None:
         """Append the rows and wait until they are on the disk."""
-        text = b"".join(_ENCODE(Row(key, sorted(failed))) + b"\n" for key, failed in rows.items())
+        witness = self._server.witness
+        text = b"".join(_ENCODE(Row(key, sorted(failed), witness)) + b"\n" for key, failed in rows.items())
         with self.path.open("ab+") as file:
             if not self._whole:
                 _drop_half_line(file)
@@ -76,6 +87,7 @@ class Row(msgspec.Struct):
 
     key: str
     failed: list[int]
+    witness: str = ""
 
 
 _ENCODE = msgspec.json.Encoder().encode
