@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from fhir_server import terminology_commands
 from fhir_server.auth_commands import GROUPS
 from fhir_server.config import Config
 from fhir_server.load import load, seed
@@ -42,6 +43,7 @@ for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
+app.add_typer(terminology_commands.group, name="terminology")
 
 
 def settings(**given: Any) -> Config:

@@ -38,14 +38,17 @@ class Layer(Protocol):
 
 
 class Loose:
-    """A layer of resources held in memory."""
+    """A layer of resources held in memory, and of code systems that are already readable."""
 
-    def __init__(self, resources: Iterable[Json]) -> None:
+    def __init__(self, resources: Iterable[Json], systems: Iterable[System] = ()) -> None:
         self._resources: dict[str, dict[str, dict[str | None, Json]]] = {}
         for resource in resources:
             of_kind = self._resources.setdefault(resource.get("resourceType", ""), {})
             of_kind.setdefault(resource.get("url", ""), {}).setdefault(resource.get("version"), resource)
         self._systems: dict[tuple[str, str | None], System] = {}
+        for system in systems:
+            self._systems[system.url, system.version] = system
+            self._resources.setdefault("CodeSystem", {}).setdefault(system.url, {})[system.version] = system.about
         self._maps: dict[tuple[str, str | None], Map] = {}
 
     def versions(self, kind: str, url: str) -> Sequence[str | None]:

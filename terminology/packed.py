@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import overload
 
 import msgspec
@@ -271,15 +273,21 @@ class PackedSystem:
 
         All codes between the ends of a range belong to it, so a search can ask for ranges of entries.
         """
-        wanted = numbers if isinstance(numbers, range) else set(numbers)
-        ordered = self._ints["sorted"]
-        found: list[tuple[str, str]] = []
-        start: int | None = None
-        for place in range(self._total + 1):
-            inside = place < self._total and ordered[place] in wanted
-            if inside and start is None:
-                start = place
-            elif not inside and start is not None:
-                found.append((self.code(ordered[start]), self.code(ordered[place - 1])))
-                start = None
-        return found
+        places, ordered = sorted(map(self._places.__getitem__, numbers)), self._ints["sorted"]
+        return [(self.code(ordered[start]), self.code(ordered[end])) for start, end in _runs(places)]
+
+    @cached_property
+    def _places(self) -> array[int]:
+        """Number -> its place in the order of the code texts."""
+        places = array("I", bytes(4 * self._total))
+        for place, number in enumerate(self._ints["sorted"]):
+            places[number] = place
+        return places
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Neighbouring numbers as first and last: 1, 2, 3, 7 is (1, 3), (7, 7)."""
+    if not numbers:
+        return []
+    breaks = [at for at in range(1, len(numbers)) if numbers[at] != numbers[at - 1] + 1]
+    return [(numbers[a], numbers[b - 1]) for a, b in pairwise([0, *breaks, len(numbers)])]

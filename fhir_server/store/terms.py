@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError
 from fhir_server.store.batches import Batches
 from fhir_server.store.errors import told
 from fhir_server.store.store import Store
+from fhir_server.store.term_files import TermFiles
 from fhir_server.store.transaction import Transaction
 from profiles.json import parse
 from profiles.outcome import FhirError
@@ -30,6 +31,8 @@ from terminology.systems import System
 T = TypeVar("T")
 Key = tuple[str, str]
 Json = dict[str, Any]
+# What there is of a url: resources with their versions, and packed tables by their digests.
+Names = tuple[tuple[str, int], ...]
 
 KINDS = ("CodeSystem", "ValueSet", "ConceptMap")
 # The url that stands for every resource of a kind.
@@ -90,9 +93,11 @@ class Terms:
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store
         self._keys = {kind: _url_key(registry, kind) for kind in KINDS}
-        self._parsed: OrderedDict[str, tuple[int, Json]] = OrderedDict()
-        self._loose: OrderedDict[Key, tuple[tuple[tuple[str, int], ...], Loose]] = OrderedDict()
+        # Rows of packed tables by their digests; they are few.
+        self._tables: dict[str, Json] = {}
+        self._loose: OrderedDict[Key, tuple[Names, Loose]] = OrderedDict()
         self._lookups = Batches(self._look_up, size=128, lanes=2)
+        self.files = TermFiles(store.driver)
 
     async def close(self) -> None:
         """Answer what is queued."""
@@ -122,14 +127,15 @@ class Terms:
         for key, names in zip(wanted, answers, strict=True):
             found[key] = await self._loaded(key, names)
 
-    async def _loaded(self, key: Key, names: tuple[tuple[str, int], ...]) -> Loose:
+    async def _loaded(self, key: Key, names: Names) -> Loose:
         """The definitions as a layer; the same versions give the same layer, with what it has indexed."""
         kept = self._loose.get(key)
         if kept is not None and kept[0] == names:
             self._loose.move_to_end(key)
             return kept[1]
-        resources = await asyncio.gather(*(self._read(name, version) for name, version in names))
-        layer = Loose(r for r in resources if r is not None)
+        resources = await asyncio.gather(*(self._read(name, version) for name, version in names if version))
+        systems = [await self.files.system(self._tables[name]) for name, version in names if not version]
+        layer = Loose((r for r in resources if r is not None), systems)
         if names:
             self._loose[key] = (names, layer)
             while len(self._loose) > _KEPT:
@@ -144,7 +150,7 @@ class Terms:
         found: Json = parse(stored.body)
         return found
 
-    async def _look_up(self, keys: list[Key]) -> list[tuple[tuple[str, int], ...]]:
+    async def _look_up(self, keys: list[Key]) -> list[Names]:
         """Names and versions of the resources with each url, in one query."""
         entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys if url != ALL}
         found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
@@ -157,7 +163,18 @@ class Terms:
                     key = entries.get(entry)
                     if key is not None and row["_id"].startswith(f"{key[0]}/"):
                         found[key].append((row["_id"], row["v"]))
+        for key, rows in (await self._packed(keys)).items():
+            self._tables |= {row["name"]: row for row in rows}
+            found[key] += [(row["name"], 0) for row in rows]
         return [tuple(sorted(found[key])) for key in keys]
+
+    async def _packed(self, keys: list[Key]) -> dict[Key, list[Json]]:
+        """The packed tables of each code system that is asked for."""
+        urls = [url for kind, url in keys if kind == "CodeSystem" and url != ALL]
+        found = {("CodeSystem", url): rows for url, rows in (await self.files.rows(urls)).items()} if urls else {}
+        if ("CodeSystem", ALL) in keys:
+            found["CodeSystem", ALL] = await self.files.every()
+        return found
 
     async def _rows(self, filter: Json) -> list[Json]:
         rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": 1})
