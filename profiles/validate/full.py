@@ -52,7 +52,7 @@ def _run(report: Report, check: Check, spot: Spot) -> None:
 
 def _run_what_can_be_run(report: Report, check: Check, spot: Spot) -> None:
     """Rules may stumble over values of the wrong shape, which are reported already."""
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
+    with suppress(ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         check(report, spot)
 
 

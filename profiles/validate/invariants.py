@@ -31,8 +31,8 @@ HOLDS: dict[str, Callable[[Any], bool]] = {
     "ext-1": lambda v: ("extension" in v) != any(k.startswith(("value", "_value")) for k in v),
     "rng-2": lambda v: not ("low" in v and "high" in v),
 }
-# ele-1 is part of structure, txt-1 and txt-2 are one pass over the narrative.
-ELSEWHERE = {"ele-1"}
+# ele-1 is part of the structure; txt-1 and txt-2 are one look at the narrative, in `narrative`.
+ELSEWHERE = {"ele-1", "txt-1", "txt-2"}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Links inside narratives (http://hl7.org/fhir/R4/narrative.html#linking): `#x` must lead somewhere."""
+"""Narratives: their XHTML and their links (http://hl7.org/fhir/R4/narrative.html)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from lxml import etree
 
+from profiles.fhirpath.narrative import narrative_faults
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, everything, whole
 
@@ -25,10 +26,12 @@ def links(text: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def check_narrative(report: Report, spot: Spot) -> None:
-    """The links of one narrative: to an anchor, to an element with an id, to the outside by a known scheme."""
-    text = spot.value.get("div") if isinstance(spot.value, dict) else None
+    """The XHTML of one narrative (txt-1, txt-2), and its links: to an anchor or an id, or to the outside."""
+    text = spot.value.get("div")
     if not isinstance(text, str):
         return
+    for fault in narrative_faults(text):
+        report.error("invariant", f"{spot.path}.div", fault)
     targets, anchors = links(text)
     near = [t[1:] for t in targets if t.startswith("#") and t != "#" and t[1:] not in anchors]
     ids = _ids(spot) if near else set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ def _placed(issue: Issue, offsets: dict[str, int], breaks: list[int]) -> Issue:
     offset = offsets.get(path, 0)
     row = bisect_right(breaks, offset - 1)
     column = offset - (breaks[row - 1] if row else -1)
-    return Issue(issue.severity, issue.code, issue.text, issue.expression, row + 1, column)
+    return replace(issue, line=row + 1, column=column)
 
 
 def _offsets(raw: bytes) -> Iterator[tuple[str, int]]:
