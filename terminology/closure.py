@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 
 from profiles.outcome import FhirError
+from terminology.codes import above
 from terminology.concepts import Json
 from terminology.library import Library
 from terminology.request import Parameters
+from terminology.systems import System
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST = 10_000
@@ -96,15 +98,22 @@ def _relations(
     found: list[tuple[tuple[str, str], tuple[str, str]]] = []
     for url, codes in by_system.items():
         system = library.code_system(url)
-        pairs = [(b, a) for b in codes for a in codes if (url, b) in new or (url, a) in new]
-        found += [((url, b), (url, a)) for b, a in pairs if system and system.subsumes(a, b)]
+        for code in codes if system else ():
+            higher = _higher(system, code, set(codes))
+            pairs = [((url, code), (url, other)) for other in higher]
+            found += [pair for pair in pairs if pair[0] in new or pair[1] in new]
     return found
+
+
+def _higher(system: System | None, code: str, known: set[str]) -> list[str]:
+    """Those of the codes that lie above one."""
+    return [c for c in above(system, code).codes if c != code and c in known] if system else []
 
 
 def _answer(table: Closure, relations: list[tuple[tuple[str, str], tuple[str, str]]]) -> Json:
     groups: dict[str, dict[str, list[Json]]] = {}
-    for (url, below), (_, above) in relations:
-        row = {"code": above, "equivalence": "subsumes"}
+    for (url, below), (_, higher) in relations:
+        row = {"code": higher, "equivalence": "subsumes"}
         groups.setdefault(url, {}).setdefault(below, []).append(row)
     made: Json = {
         "resourceType": "ConceptMap",

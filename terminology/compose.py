@@ -25,6 +25,9 @@ from terminology.wording import tokens
 
 Key = tuple[str, str | None, str]
 
+# A value set that is put together from more codes than these is not walked through for a page of it.
+_MOST = 200_000
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -114,6 +117,8 @@ class Composer:
         seen: set[Key] = set()
         for number, row in enumerate(self.includes):
             for item in self._included(number, row):
+                if len(seen) > _MOST:
+                    raise refuse("VALUESET_TOO_COSTLY", url=self.path[-1], size=f">{_MOST}")
                 if item.key not in seen and not any(leaves_out(item) for leaves_out in excluded):
                     seen.add(item.key)
                     yield item

@@ -11,6 +11,7 @@ from terminology.findmatches import find_matches
 from terminology.library import Library
 from terminology.lookup import lookup
 from terminology.request import Parameters
+from terminology.shape import check_shape
 from terminology.subsumption import subsumes
 from terminology.translate import translate
 from terminology.validate import validate_batch, validate_code_system, validate_value_set
@@ -41,8 +42,14 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 }
 
 
+# Parameters that are definitions themselves.
+_DEFINITIONS = ("valueSet", "codeSystem", "conceptMap")
+
+
 def run(kind: str, name: str, asking: Asking) -> Json:
     """The answer of an operation; resources sent along (`tx-resource`) come before all others."""
     along = asking.parameters.resources("tx-resource")
+    for resource in [*along, *asking.parameters.resources(*_DEFINITIONS)]:
+        check_shape(resource)
     question = Asking(asking.library.under(along), asking.parameters, asking.clock, asking.header, asking.instance)
     return OPERATIONS[kind, name](question)

@@ -12,6 +12,7 @@ from terminology.concepts import Json, extension_value, value_of
 from terminology.languages import ANY, Languages
 from terminology.languages import parse as parse_languages
 from terminology.messages import refuse
+from terminology.shape import check_values
 from terminology.versions import split_canonical
 
 _VERSION_RULES = {
@@ -102,7 +103,11 @@ def of_resource(resource: Json) -> Parameters:
     """The parameters of a POSTed body."""
     if resource.get("resourceType") != "Parameters":
         raise FhirError("invalid", f"The body must be a Parameters resource, not {resource.get('resourceType')!r}")
-    return Parameters(resource.get("parameter", ()))
+    rows = resource.get("parameter", [])
+    if not isinstance(rows, list):
+        raise FhirError("structure", "Parameters.parameter must be a list", "Parameters.parameter")
+    check_values(rows)
+    return Parameters(rows)
 
 
 def of_query(pairs: Iterable[tuple[str, str]]) -> Parameters:

@@ -15,6 +15,7 @@ from rapidfuzz.process import extract
 _TOKEN = re.compile(r"[^\W_]+(?:\.[^\W_]+)*")
 _LAST = "\U0010ffff"
 _TYPO_WORDS = 12
+_MOST_WORDS = 20
 
 
 @lru_cache(maxsize=4096)
@@ -72,7 +73,7 @@ class Index:
 
 def rank(index: Index, text: str) -> list[int]:
     """Concepts that match every word of the text: words whole, then beginnings, then typing errors; each by number."""
-    wanted = tokens(text)
+    wanted = list(dict.fromkeys(tokens(text)))[:_MOST_WORDS]
     if not wanted:
         return []
     begins = [index.beginning(word) for word in wanted]

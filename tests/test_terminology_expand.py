@@ -201,3 +201,23 @@ def test_excluded_systems_are_left_out() -> None:
     """`exclude-system` of the request."""
     known = library(system("1", concept("dog")), value_set("x", ALL, {"system": "urn:iso:std:iso:4217"}))
     assert codes(ask(known, "ValueSet", "expand", url=SETS + "x", exclude_system="urn:iso:std:iso:4217")) == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "place"),
+    [
+        ({"resourceType": "ValueSet", "compose": {"include": {"system": "x"}}}, "ValueSet.compose.include"),
+        ({"resourceType": "ValueSet", "compose": []}, "ValueSet.compose"),
+        ({"resourceType": "CodeSystem", "url": 1}, "CodeSystem.url"),
+        ({"resourceType": "CodeSystem", "concept": ["x"]}, "CodeSystem.concept[0]"),
+        ({"resourceType": "CodeSystem", "concept": [{"code": "a", "concept": [{"code": 2}]}]}, "concept[0].code"),
+        ({"resourceType": "ConceptMap", "group": [{"element": 1}]}, "ConceptMap.group[0].element"),
+        ({"resourceType": "Patient"}, "Patient"),
+    ],
+)
+def test_a_malformed_definition_is_told(resource: dict, place: str) -> None:  # type: ignore[type-arg]
+    """With its place, and never as a fault of the server."""
+    along = {"name": "tx-resource", "resource": resource}
+    error = refused(world(), "ValueSet", "expand", along, url=SETS + "x")
+    assert error.status == 400
+    assert place in error.text

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from profiles.outcome import FhirError
+from terminology.request import of_resource
 from tests.terminology_world import ANIMALS, SETS, ask, concept, library, messages, refused, system, value, value_set
 
 ALL = {"system": ANIMALS}
@@ -164,3 +166,19 @@ def test_unknown_things_are_never_valid() -> None:
     assert value(answer, "result") is False
     assert "http://none" in value(answer, "message")
     assert "'cat'" in value(ask(known, "CodeSystem", "validate-code", url=ANIMALS, code="cat"), "message")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"name": "coding", "valueCoding": "dog"},
+        {"name": "coding", "valueCoding": {"system": 1, "code": "dog"}},
+        {"name": "codeableConcept", "valueCodeableConcept": {"coding": {}}},
+        "coding",
+    ],
+)
+def test_a_malformed_coding_is_told(row: Any) -> None:
+    """400 with its place."""
+    with pytest.raises(FhirError) as refusal:
+        of_resource({"resourceType": "Parameters", "parameter": [row]})
+    assert "Parameters.parameter[0]" in refusal.value.text
