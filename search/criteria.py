@@ -55,6 +55,7 @@ class Criteria:
             where = type_name or "a search over all types"
             text = f"Unknown search parameter {code!r} for {where}; known are {known}"
             raise FhirError("invalid", text, issues=[Issue("error", "invalid", text, (f"http.{code}",))])
+        self.around.asked.add(found.url)
         if not found.atoms:
             raise FhirError("not-supported", f"The search parameter {code!r} is not supported")
         return found

@@ -62,6 +62,7 @@ class Query:
     contained_type: str = "container"
     explain: bool = False
     warnings: tuple[Issue, ...] = ()
+    parameters: frozenset[str] = frozenset()  # urls of the search parameters that were used
 
     @property
     def clauses(self) -> Clause:
@@ -149,6 +150,7 @@ def parse(
         contained_type=reading.contained_type,
         explain=reading.explain,
         warnings=tuple(reading.warnings),
+        parameters=frozenset(reading.around.asked),
     )
 
 

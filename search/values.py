@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -32,6 +32,7 @@ class Around:
     registry: Registry
     base: str = ""
     now: int | None = None
+    asked: set[str] = field(default_factory=set)  # the urls of the parameters that were used
 
 
 def invalid(text: str, place: str = "") -> FhirError:

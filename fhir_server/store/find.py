@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bson import Timestamp
 
+from fhir_server.store.find_explain import explained
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
@@ -51,6 +52,7 @@ class Found:
     prev: dict[str, Any] | None = None
     first: dict[str, Any] | None = None
     warnings: list[Issue] = field(default_factory=list)
+    explanation: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -91,13 +93,15 @@ async def find(
     clauses: Sequence[Clause] = (),
     access: Access | None = None,
     terms: Terms | None = None,
+    pending: Collection[str] = (),
     limit: float = LIMIT,
 ) -> Found:
     """One page of the query.
 
     `store` is a Store or a Transaction. `cursor` is a payload of an earlier page; `clauses` narrow the matches,
     `access` (type -> clause) narrows every type the search touches: matches, chains, `_has` and includes alike.
-    `terms` answers `:in`, `:below` and `:above`. Raises FhirError: `too-costly` after `limit` seconds, `expired` when
+    `terms` answers `:in`, `:below` and `:above`; `pending` are parameters (urls) not yet written for all resources.
+    Raises FhirError: `too-costly` after `limit` seconds, `expired` when
     the state a page link refers to is gone.
     """
     position = Position.of(cursor) if cursor and cursor.get("i") else None
@@ -105,10 +109,17 @@ async def find(
     reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
     search = Search(store, reads, query, registry, access, terms or _terms(store, registry), time.monotonic() + limit)
     search.links = Links(search)
+    search.warnings += [unfinished(url) for url in sorted(query.parameters.intersection(pending))]
     try:
         return await _answer(search, position, clauses)
     except FhirError as error:
         raise too_costly() if error.code == "timeout" else error from None
+
+
+def unfinished(url: str) -> Issue:
+    """The warning that a parameter does not see older resources yet."""
+    text = f"{url} is being indexed; resources that were stored before it may be missing."
+    return Issue("warning", "incomplete", text)
 
 
 def _terms(store: Any, registry: Registry) -> Terms | None:
@@ -169,6 +180,8 @@ async def _page(search: Search, position: Position | None) -> Found:
         page.prev = _beside(query.sort, rows[0], True, snapshot, total)
     page.first = {"t": snapshot}
     page.included = await included(search, rows)
+    if query.explain:
+        page.explanation = await explained(search, count + 1)
     return page
 
 

@@ -1,0 +1,351 @@
+"""Finding on a real mongod: pages, totals, includes, access, snapshots, plans and stored SearchParameters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fhir_server.store import New, Store
+from fhir_server.store.find import Found, find
+from fhir_server.store.find_parameters import Job, Parameters, jobs, start, work
+from profiles.json import encode
+from profiles.outcome import FhirError
+from search.clauses import ALWAYS, NEVER, Clause, Ids
+from search.entries import compartment, entries
+from search.params import Registry
+from search.query import parse
+
+pytestmark = pytest.mark.anyio
+
+REGISTRY = Registry.r4()
+AT = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+async def put(store: Store, *resources: dict[str, Any], registry: Registry = REGISTRY) -> None:
+    """Store first versions, a second apart."""
+    for n, resource in enumerate(resources):
+        at = AT + timedelta(seconds=n)
+        written = entries(resource, registry)
+        new = New(resource["resourceType"], resource["id"], 1, at, encode(resource), written, compartment(resource))
+        await store.create(new)
+
+
+def patient(id_: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": id_, **more}
+
+
+def observation(id_: str, subject: str, **more: Any) -> dict[str, Any]:
+    code = {"coding": [{"system": "http://l", "code": "c"}]}
+    return {
+        "resourceType": "Observation",
+        "id": id_,
+        "status": "final",
+        "code": code,
+        "subject": {"reference": subject},
+        **more,
+    }
+
+
+async def ask(store: Store, text: str, **options: Any) -> Found:
+    kind, _, rest = text.partition("?")
+    pairs = [tuple(p.split("=", 1)) for p in rest.split("&") if p]
+    query = parse(kind or None, pairs, options.get("registry", REGISTRY))  # type: ignore[arg-type]
+    return await find(store, query, **{"registry": REGISTRY, **options})
+
+
+def names(found: Found) -> list[str]:
+    return [f"{m.type}/{m.id}" for m in found.matches]
+
+
+def also(found: Found) -> list[str]:
+    return sorted(f"{m.type}/{m.id}" for m in found.included)
+
+
+async def test_pages_go_forward_and_back(store: Store) -> None:
+    """Pages joined are the whole result, in either direction, with and without an order."""
+    await put(store, *(patient(f"p{n:02}", birthDate=f"20{n % 5:02}-01-01") for n in range(25)))
+    for sort in ("", "&_sort=-birthdate", "&_sort=birthdate,-_id", "&_sort=-_lastUpdated"):
+        whole = names(await ask(store, f"Patient?_count=100{sort}"))
+        forward, pages, cursor = [], [], None
+        while True:
+            page = await ask(store, f"Patient?_count=4{sort}", cursor=cursor)
+            forward += names(page)
+            pages.append(page)
+            assert page.total == 25
+            cursor = page.next
+            if cursor is None:
+                break
+        assert forward == whole
+        assert len(pages) == 7
+        back, cursor = names(pages[-1]), pages[-1].prev
+        while cursor is not None:
+            page = await ask(store, f"Patient?_count=4{sort}", cursor=cursor)
+            back, cursor = names(page) + back, page.prev
+        assert back == whole
+        assert names(await ask(store, f"Patient?_count=4{sort}", cursor=pages[3].first)) == whole[:4]
+
+
+async def test_pages_show_one_state(store: Store) -> None:
+    """What is written or deleted between two pages changes neither (http://hl7.org/fhir/R4/http.html#paging)."""
+    await put(store, *(patient(f"p{n}") for n in range(6)))
+    first = await ask(store, "Patient?_count=3")
+    await store.delete("Patient", "p4", 1, AT + timedelta(hours=1))
+    await put(store, patient("p3x"), patient("q"))
+    second = await ask(store, "Patient?_count=3", cursor=first.next)
+    assert names(first) + names(second) == [f"Patient/p{n}" for n in range(6)]
+    now = ["p0", "p1", "p2", "p3", "p3x", "p5", "q"]
+    assert names(await ask(store, "Patient?_count=10")) == [f"Patient/{i}" for i in now]
+
+
+async def test_totals(store: Store) -> None:
+    """None, estimate, accurate; by default as far as it is cheap; a count alone with _count=0 and _summary=count."""
+    await put(store, *(patient(f"p{n}", gender="male" if n % 2 else "female") for n in range(7)))
+    assert (await ask(store, "Patient?_count=2")).total == 7
+    assert (await ask(store, "Patient?_count=2&_total=none")).total is None
+    assert (await ask(store, "Patient?_count=2&_total=accurate&gender=male")).total == 3
+    assert (await ask(store, "Patient?_count=2&_total=estimate")).total == 7
+    for text in ("_count=0", "_summary=count"):
+        found = await ask(store, f"Patient?gender=female&{text}")
+        assert (found.total, found.matches, found.next) == (4, [], None)
+    assert (await ask(store, "Patient?gender:text=fem&_count=0")).total == 4
+
+
+async def test_includes(store: Store) -> None:
+    """Forward, reverse, by target, all, iterated; each resource once, never one that is a match already."""
+    await put(
+        store,
+        {"resourceType": "Organization", "id": "top"},
+        {"resourceType": "Organization", "id": "o", "partOf": {"reference": "Organization/top"}},
+        patient(
+            "p", managingOrganization={"reference": "Organization/o"}, link=[{"other": {"reference": "Patient/q"}}]
+        ),
+        patient("q"),
+        observation("b", "Patient/p", hasMember=[{"reference": "Observation/c"}]),
+        observation("c", "Patient/p", hasMember=[{"reference": "Observation/b"}]),
+        {"resourceType": "Library", "id": "lib", "status": "active", "url": "http://lib", "version": "1"},
+        {"resourceType": "Measure", "id": "m", "status": "active", "library": ["http://lib|1"]},
+    )
+    assert also(await ask(store, "Observation?_id=b&_include=Observation:subject")) == ["Patient/p"]
+    assert also(await ask(store, "Observation?_id=b&_include=Observation:patient:Patient")) == ["Patient/p"]
+    assert also(await ask(store, "Observation?_id=b&_include=Observation:subject:Group")) == []
+    assert also(await ask(store, "Observation?_include=Observation:subject")) == ["Patient/p"]
+    assert also(await ask(store, "Observation?_id=b&_include=Observation:has-member")) == ["Observation/c"]
+    assert also(await ask(store, "Observation?_include=Observation:has-member")) == []
+    assert also(await ask(store, "Observation?_id=b&_include=*")) == ["Observation/c", "Patient/p"]
+    assert also(await ask(store, "Observation?_id=b&_include=Observation:*")) == ["Observation/c", "Patient/p"]
+    chain = "_include=Observation:subject&_include:iterate=Patient:organization&_include:iterate=Organization:partof"
+    assert also(await ask(store, f"Observation?_id=b&{chain}")) == ["Organization/o", "Organization/top", "Patient/p"]
+    assert also(await ask(store, "Observation?_id=b&_include:iterate=Observation:has-member")) == ["Observation/c"]
+    assert also(await ask(store, "Patient?_id=p&_revinclude=Observation:subject")) == ["Observation/b", "Observation/c"]
+    assert also(await ask(store, "Patient?_id=q&_revinclude=Patient:link")) == ["Patient/p"]
+    assert "Observation/b" in also(await ask(store, "Patient?_id=p&_revinclude=*"))
+    assert also(await ask(store, "Measure?_include=Measure:depends-on")) == ["Library/lib"]
+
+
+async def test_includes_are_cut_with_a_warning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More resources than may be sent along: the first ones, and an outcome that says so."""
+    monkeypatch.setattr("fhir_server.store.find_includes.MOST", 3)
+    await put(store, patient("p"), *(observation(f"o{n}", "Patient/p") for n in range(5)))
+    found = await ask(store, "Patient?_revinclude=Observation:subject")
+    assert also(found) == ["Observation/o0", "Observation/o1", "Observation/o2"]
+    assert "rest were left out" in found.warnings[0].text
+
+
+def only(*visible: str) -> Callable[[str], Clause]:
+    """A caller who sees these resources and nothing else."""
+
+    def access(kind: str) -> Clause:
+        mine = tuple(name for name in visible if name.startswith(f"{kind}/"))
+        return Ids(mine) if mine else NEVER
+
+    return access
+
+
+async def test_access_narrows_everything(store: Store) -> None:
+    """Matches, totals, includes, chains and _has see only what the caller may see (SECURITY.md T03, T05)."""
+    await put(
+        store,
+        patient("mine", name=[{"family": "A"}]),
+        patient("other", name=[{"family": "B"}]),
+        observation("o1", "Patient/mine"),
+        observation("o2", "Patient/other"),
+        observation("o3", "Patient/mine"),
+    )
+    access = only("Patient/mine", "Observation/o1", "Observation/o2")
+    found = await ask(store, "Observation?_include=Observation:subject", access=access)
+    assert (names(found), also(found), found.total) == (["Observation/o1", "Observation/o2"], ["Patient/mine"], 2)
+    assert names(await ask(store, "Observation?subject:Patient.name=b", access=access)) == []
+    assert names(await ask(store, "Observation?subject:Patient.name=a", access=access)) == ["Observation/o1"]
+    assert names(await ask(store, "Patient?_has:Observation:patient:_id=o3", access=access)) == []
+    assert names(await ask(store, "Patient?_has:Observation:patient:_id=o1", access=access)) == ["Patient/mine"]
+    assert also(await ask(store, "Patient?_revinclude=Observation:subject", access=access)) == ["Observation/o1"]
+    assert (await ask(store, "Patient?_summary=count", access=access)).total == 1
+    assert (await ask(store, "?_type=Patient,Observation", access=access)).total == 3
+    assert (await ask(store, "Patient?_filter=_id eq other", access=access)).total == 0
+    assert (await ask(store, "Patient", access=lambda kind: ALWAYS)).total == 2
+
+
+async def test_links_from_the_smaller_side(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers whichever side is looked up first, and when both are too large to be written out."""
+    await put(
+        store,
+        *(patient(f"p{n}", gender="male" if n % 2 else "female", name=[{"family": f"F{n}"}]) for n in range(12)),
+        *(observation(f"o{n}", f"Patient/p{n % 12}", valueInteger=n) for n in range(40)),
+    )
+    texts = (
+        "Observation?patient.gender=male",
+        "Patient?_has:Observation:patient:code=c",
+        "Patient?gender=male&_has:Observation:patient:code=c",
+        "Observation?patient.gender:not=male&code=c",
+    )
+    expected = [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts]
+    assert [len(e) for e in expected] == [20, 12, 6, 20]
+    for few, most in ((0, 1_000), (0, 2), (200, 2)):
+        monkeypatch.setattr("fhir_server.store.find.BATCH", few or 5)
+        monkeypatch.setattr("fhir_server.store.find_links.MOST", most)
+        monkeypatch.setattr("fhir_server.store.find_links.MOST_SOURCES", most)
+        assert [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts] == expected
+        assert [(await ask(store, f"{t}&_summary=count")).total for t in texts] == [20, 12, 6, 20]
+
+
+async def test_large_results_are_walked_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the last update and by date, only a stretch of the order is read; the answers are those of sorting all."""
+    dates = ["2020-01-01", "2019", "2021-05", "2020-01-01T10:00:00Z", "9999-12-31", "2018-03-03"]
+    rows = [observation(f"o{n:02}", "Patient/p", effectiveDateTime=dates[n % 6]) for n in range(24)]
+    spans = [{"start": "2020-06-01", "end": "2020-07-01"}, {"end": "2017-01-01"}]
+    rows += [observation(f"s{n}", "Patient/p", effectivePeriod=spans[n % 2]) for n in range(4)]
+    await put(store, *rows, observation("none", "Patient/p"))
+    texts = [f"Observation?_sort={s}" for s in ("-date", "date", "-_lastUpdated", "_lastUpdated")]
+    expected = [names(await ask(store, f"{t}&_count=100")) for t in texts]
+    monkeypatch.setattr("fhir_server.store.find_plan.MEASURED", 5)
+    monkeypatch.setattr("fhir_server.store.find_order.SOME", 2)
+    for text, whole in zip(texts, expected, strict=True):
+        found: list[str] = []
+        cursor = None
+        while True:
+            page = await ask(store, f"{text}&_count=5&status=final", cursor=cursor)
+            found += names(page)
+            cursor = page.next
+            if cursor is None:
+                break
+        assert found == whole
+
+
+async def test_a_search_has_a_time_limit(store: Store) -> None:
+    """Beyond it the answer is 400 too-costly with a hint (SECURITY.md D07)."""
+    await put(store, patient("p"))
+    with pytest.raises(FhirError) as caught:
+        await ask(store, "Patient?gender:text=x&_count=0", limit=-1)
+    assert (caught.value.code, caught.value.status) == ("too-costly", 400)
+    assert "more selective" in caught.value.text
+
+
+async def test_explain(store: Store) -> None:
+    """The clauses with estimates, the one that drives, and what the database examined."""
+    await put(store, patient("p"), *(observation(f"o{n}", f"Patient/p{n % 3}") for n in range(9)))
+    found = await ask(store, "Observation?patient=p1&code=http://l|c&_explain=true")
+    assert found.explanation is not None
+    drivers = [c["clause"] for c in found.explanation["clauses"] if c["drives"]]
+    assert drivers == [{"one of": ["subject: 'Ptp1'"], "values": 1}]
+    assert [c["estimate"] for c in found.explanation["clauses"]] == ["3", "9"]
+    assert found.explanation["documents fetched"] == 3
+    assert not found.explanation["decided on bodies"]
+
+
+async def test_pages_of_a_state_that_is_gone(store: Store) -> None:
+    """A link to a state the database no longer has is 410 and says what to do."""
+    await put(store, patient("a"), patient("b"))
+    cursor = (await ask(store, "Patient?_count=1")).next
+    assert cursor is not None
+    with pytest.raises(FhirError) as caught:
+        await ask(store, "Patient?_count=1", cursor={**cursor, "t": "1.1"})
+    assert caught.value.status == 410
+    assert "run the search again" in caught.value.text
+
+
+def parameter(id_: str, code: str, expression: str, **more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "SearchParameter",
+        "id": id_,
+        "url": f"http://example.org/SearchParameter/{id_}",
+        "name": code,
+        "status": "active",
+        "description": code,
+        "code": code,
+        "base": ["Patient"],
+        "type": "token",
+        "expression": expression,
+        **more,
+    }
+
+
+EYES = "http://example.org/eye-colour"
+COLOUR = f"Patient.extension('{EYES}').value"
+
+
+async def test_a_stored_parameter_works_at_once(store: Store) -> None:
+    """New writes are found at once; older ones when the work is done, which is said until then."""
+    colour = {"extension": [{"url": EYES, "valueCode": "blue"}]}
+    await put(store, *(patient(f"old{n}", **colour) for n in range(3)))
+    parameters = Parameters(store, REGISTRY)
+    assert await parameters.current() is REGISTRY
+    await put(store, parameter("eyes", "eye-colour", COLOUR))
+    registry = await parameters.refresh()
+    await put(store, patient("new", **colour), registry=registry)
+    options = {"registry": registry, "pending": parameters.pending}
+    found = await ask(store, "Patient?eye-colour=blue", **options)
+    assert names(found) == ["Patient/new"]
+    assert "is being indexed" in found.warnings[0].text
+    told: list[Job] = []
+    assert await work(store, registry, "w1", tell=told.append) == 4
+    await parameters.refresh()
+    assert parameters.pending == frozenset()
+    found = await ask(store, "Patient?eye-colour=blue", registry=registry, pending=parameters.pending)
+    assert (found.total, found.warnings) == (4, [])
+    assert (told[-1].finished, told[-1].changed) == (True, 3)
+
+
+async def test_reindexing_goes_on_after_a_kill(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is kept in the database; another worker takes over when the first one is gone."""
+    monkeypatch.setattr("fhir_server.store.find_parameters.BATCH", 4)
+    rows = [patient(f"p{n:02}", extension=[{"url": EYES, "valueCode": "blue"}]) for n in range(10)]
+    await put(store, *rows, parameter("eyes", "eye-colour", COLOUR))
+    parameters = Parameters(store, REGISTRY)
+    registry = await parameters.refresh()
+
+    def kill(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await work(store, registry, "first", tell=kill)
+    [job] = await jobs(store)
+    assert (job.done, job.finished, job.total) == (4, False, 10)
+    assert await work(store, registry, "second", tell=lambda job: None) == 0  # the first one's lease still runs
+    monkeypatch.setattr("fhir_server.store.find_parameters.LEASE", timedelta(seconds=-60))
+    assert await work(store, registry, "first", tell=lambda job: None) == 6
+    assert (await ask(store, "Patient?eye-colour=blue", registry=registry)).total == 10
+
+
+async def test_reindexing_leaves_newer_versions_alone(store: Store) -> None:
+    """A resource that is written while it is reindexed has the entries of that write."""
+    await put(store, patient("p", gender="male"))
+    await store.driver.resources.update_one({"_id": "Patient/p"}, {"$set": {"s": ["Pt"]}})
+    await start(store, Job("all", ("Patient",)))
+    await asyncio.gather(
+        work(store, REGISTRY, "a", tell=lambda job: None), work(store, REGISTRY, "b", tell=lambda job: None)
+    )
+    assert (await ask(store, "Patient?gender=male")).total == 1
+
+
+async def test_a_broken_parameter_is_left_out(store: Store) -> None:
+    """One that cannot be understood is named and changes nothing; R4's own stay."""
+    await put(store, parameter("bad", "bad", "Patient.name.where("), parameter("good", "good", "Patient.gender"))
+    parameters = Parameters(store, REGISTRY)
+    registry = await parameters.refresh()
+    assert list(parameters.faults) == ["SearchParameter/bad"]
+    assert registry.lookup("Patient", "good") is not None
+    assert registry.lookup("Patient", "bad") is None
