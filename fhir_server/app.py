@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ from fhir_server import logs
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.auth_wiring import open_auth
 from fhir_server.config import Config
+from fhir_server.conformance.registry import registry_of
+from fhir_server.conformance.watch import watch
 from fhir_server.context import Context
 from fhir_server.demo import load_demo
 from fhir_server.ids import TimeOrdered
@@ -71,9 +74,18 @@ class App:
                 self._others.router.routes.extend(auth.routes)
             quiet_collector()
             self.fhir.context = context
+            watching = asyncio.create_task(watch(context, self._redefine))
+            stack.callback(watching.cancel)
             yield
             self.stopping = True
             self.fhir.context = None
+
+    def _redefine(self, registry: Registry) -> None:
+        """Answer with other search parameters from now on."""
+        if self.fhir.context is not None:
+            self.fhir.context = replace(self.fhir.context, registry=registry)
+        if self.fhir.gate is not None:
+            self.fhir.gate.registry = registry
 
     async def _live_through(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol of ASGI; a start that cannot be is told in its one sentence, without a trace."""
@@ -126,7 +138,8 @@ async def open_context(
         attend(stack, watch_disk(store, config.data))
     for text in store.warnings if config.mongo else ():  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
-    return Context(config, store, Registry.r4(), Seal(key_of(config.key, config.data)), now, TimeOrdered())
+    registry = await registry_of(store)
+    return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())
 
 
 async def embedded_url(config: Config, stack: AsyncExitStack) -> str:

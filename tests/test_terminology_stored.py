@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from fhir_server.coding import checking, completion
 from fhir_server.context import Context
 from fhir_server.store import Store, open_store
+from profiles.outcome import FhirError
 from tests.shell import ask, content, context_on, id_of
 from tests.terminology_world import ANIMALS, ICD10, SETS, codes, concept, system, value, value_set
 
@@ -110,3 +112,20 @@ async def test_what_a_search_does_not_know_is_an_error(context: Context) -> None
     answer = await ask(context, "GET", f"Condition?code:in={SETS}none")
     assert answer.status == 400
     assert "none" in content(answer)["issue"][0]["diagnostics"]
+
+
+async def test_icd10_is_completed_and_checked_without_fhir(context: Context) -> None:
+    """The two conveniences, and their errors."""
+    found = await completion({"q": "diab", "count": "3"}, context)
+    assert len(found["matches"]) == 3
+    checked = await checking(b'{"codes": ["E11.65", "E10.9"], "sex": "female"}', context)
+    assert [row["billable"] for row in checked["codes"]] == [True, True]
+    assert checked["excluded"]
+    for wrong in (completion({"q": ""}, context), completion({"q": "x", "count": "0"}, context)):
+        with pytest.raises(FhirError):
+            await wrong
+    for body in (b"{}", b'{"codes": [1]}', b'{"codes": ["A00"], "sex": "x"}', b'{"codes": ["A00"], "height": 1}'):
+        with pytest.raises(FhirError):
+            await checking(body, context)
+    with pytest.raises(FhirError, match="2026"):
+        await completion({"q": "x", "version": "1999"}, context)

@@ -1,0 +1,67 @@
+"""Two conveniences for programs that know no FHIR: ICD-10-CM completion, and checking a list of codes.
+
+`GET /terminology/icd10/search?q=diab&count=10`, `POST /terminology/icd10/validate` (docs/terminology.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fhir_server.context import Context
+from fhir_server.store.terms import terms_of
+from profiles.json import parse
+from profiles.outcome import FhirError
+from terminology.icd10 import Icd10, Patient, search, validate
+from terminology.library import Library
+
+ICD10 = "http://hl7.org/fhir/sid/icd-10-cm"
+MOST = 100
+MOST_CODES = 200
+LARGEST = 64 << 10
+SEXES = ("male", "female")
+KEYS = ("codes", "sex", "ageDays", "version")
+
+
+async def completion(query: Mapping[str, str], context: Context) -> Any:
+    """The best matches for what was typed."""
+    text, count = query.get("q", "").strip(), query.get("count", "20")
+    if not text or len(text) > MOST:
+        raise FhirError("invalid", f"q must be 1 to {MOST} characters")
+    if not count.isascii() or not count.isdigit() or not 0 < int(count[:9]) <= MOST:
+        raise FhirError("invalid", f"count must be 1 to {MOST}, not {count[:40]}")
+    return await _ask(context, query.get("version"), lambda icd: {"matches": search(icd, text, int(count))})
+
+
+async def checking(body: bytes, context: Context) -> Any:
+    """Each code of the list: valid, billable, 7th character; and the pairs that exclude each other."""
+    if len(body) > LARGEST:
+        raise FhirError("too-long", f"The body may be {LARGEST:,} bytes long")
+    asked = parse(body)
+    codes = asked.get("codes") if isinstance(asked, dict) else None
+    if not isinstance(codes, list) or not all(isinstance(c, str) for c in codes) or not 0 < len(codes) <= MOST_CODES:
+        raise FhirError("invalid", f'The body must be {{"codes": [...]}} with 1 to {MOST_CODES} codes', "codes")
+    return await _ask(context, asked.get("version"), lambda icd: validate(icd, codes, _patient(asked)))
+
+
+def _patient(asked: Any) -> Patient:
+    unknown = sorted(set(asked) - set(KEYS))
+    if unknown:
+        raise FhirError("invalid", f"{', '.join(unknown)} is not known; there is {', '.join(KEYS)}", unknown[0])
+    sex, age = asked.get("sex"), asked.get("ageDays")
+    if sex is not None and sex not in SEXES:
+        raise FhirError("invalid", "sex must be male or female", "sex")
+    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
+        raise FhirError("invalid", "ageDays must be a whole number of 0 or more", "ageDays")
+    return Patient(sex, age)
+
+
+async def _ask(context: Context, version: Any, work: Any) -> Any:
+    def answer(library: Library) -> Any:
+        found = library.code_system(ICD10, str(version) if version else None)
+        if not isinstance(found, Icd10):
+            known = ", ".join(library.versions("CodeSystem", ICD10))
+            raise FhirError("not-found", f"ICD-10-CM version {version} is not known; there is {known}")
+        return work(found)
+
+    return await terms_of(context.store, context.registry).ask(answer, [("CodeSystem", ICD10)])
