@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server.context import Context, Request, Resource
-from fhir_server.gate import LOGIN, Caller
+from fhir_server.gate import LOGIN, Caller, Sight
 from fhir_server.shielding import hidden_keys, keys_of, without_elements
 from fhir_server.store import Stored
 from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, walk
+from search.clauses import Clause
 from search.entries import entries
 from search.matches import matches
 from search.query import Query
@@ -114,7 +114,7 @@ def _admit_operation(request: Request, caller: Caller) -> None:
 
 def unlimited(caller: Caller) -> bool:
     """Whether every type and verb is granted without any condition."""
-    return all(caller.gate.clause(caller, kind, verb) == ALWAYS for kind in ("Patient", "Basic") for verb in "cruds")
+    return all(caller.gate.sight(caller, kind, verb).all for kind in ("Patient", "Basic") for verb in "cruds")
 
 
 def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | None:
@@ -138,7 +138,10 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
     if caller is None:
         return True
     verb = _verb(request)
-    if await _holds(caller, verb, stored, context):
+    sight = caller.gate.sight(caller, stored.type, verb)
+    if sight.all or (stored.body is not None and within(sight, stored, context)):
+        return True
+    if stored.body is None and await _holds(caller, verb, stored, context):
         return True
     if verb != "r" and await _holds(caller, "i", stored, context):
         raise refused(f"This is not granted for this {stored.type}.")
@@ -153,11 +156,11 @@ def _verb(request: Request) -> str:
 
 
 async def _holds(caller: Caller, verb: str, stored: Stored, context: Context) -> bool:
-    clause = caller.gate.clause(caller, stored.type, verb)
-    if clause in (ALWAYS, NEVER):
-        return clause == ALWAYS
+    sight = caller.gate.sight(caller, stored.type, verb)
+    if sight.all or sight.none:
+        return sight.all
     judged = stored if stored.body is not None else await _before(stored, context)
-    return judged is not None and within(clause, judged, context)
+    return judged is not None and within(sight, judged, context)
 
 
 async def _before(stored: Stored, context: Context) -> Stored | None:
@@ -167,12 +170,14 @@ async def _before(stored: Stored, context: Context) -> Stored | None:
     return found if found is not None and found.body is not None else None
 
 
-def within(clause: Clause, stored: Stored, context: Context) -> bool:
-    """Whether a version with content is inside the clause; the entries of a current version are there already."""
-    if stored.entries and not any(isinstance(part, Body | Updated) for part in walk(clause)):
-        return matches(clause, stored.entries, {"resourceType": stored.type, "id": stored.id})
+def within(sight: Sight, stored: Stored, context: Context) -> bool:
+    """Whether a version with content is inside; the entries of a current version are there already."""
+    if sight.none:
+        return False
+    if stored.entries and not sight.whole:
+        return matches(sight.clause, stored.entries, {"resourceType": stored.type, "id": stored.id})
     resource: Any = parse_json(stored.body or b"{}")
-    return matches(clause, entries(resource, context.registry, context.config.base), resource)
+    return matches(sight.clause, entries(resource, context.registry, context.config.base), resource)
 
 
 async def may_store(request: Request, context: Context, resource: Resource, verb: str | None = None) -> None:
@@ -182,10 +187,10 @@ async def may_store(request: Request, context: Context, resource: Resource, verb
         return
     kind = resource["resourceType"]
     verb = verb or ("c" if request.method == "POST" and len(request.parts) == 1 else "u")
-    clause = caller.gate.clause(caller, kind, verb)
-    if clause != ALWAYS:
-        found = () if clause == NEVER else entries(resource, context.registry, context.config.base)
-        if clause == NEVER or not matches(clause, found, resource):
+    sight = caller.gate.sight(caller, kind, verb)
+    if not sight.all:
+        found = () if sight.none else entries(resource, context.registry, context.config.base)
+        if sight.none or not matches(sight.clause, found, resource):
             raise refused(f"This content is not granted for {kind}.")
         _refuse_strangers(caller, kind, verb, resource)
     if kind == "Consent":
@@ -218,7 +223,7 @@ def shown(request: Request, context: Context, stored: Stored) -> Stored:
     caller = request.principal
     if caller is None or stored.body is None:
         return stored
-    hidden = caller.gate.granted(caller, stored.type, "i").hidden
+    hidden = caller.gate.sight(caller, stored.type, "i").hidden
     if not hidden:
         return stored
     resource: Any = parse_json(stored.body)
@@ -257,5 +262,4 @@ def sees_everything(request: Request, context: Context) -> bool:
     if caller is None:
         return True
     kind = _kind(request)
-    return caller.gate.clause(caller, kind, "r") == ALWAYS if kind else unlimited(caller)
-
+    return caller.gate.sight(caller, kind, "r").all if kind else unlimited(caller)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
+
+import msgspec
 
 from fhir_server.context import Context, Request
 from fhir_server.respond import Response, instant_text
@@ -30,14 +31,6 @@ AUDIT_EVENT = "AuditEvent"
 MOST_PATIENTS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An event as it will be stored."""
-
-    id: str
-    body: bytes
-
-
 class Trail:
     """The trail of one database."""
 
@@ -49,31 +42,34 @@ class Trail:
         self._context = context
         self._key = hmac.digest(key, b"audit trail", "sha256")
         self.journal = Journal(store.driver, self._key)
-        self._batches: Batches[Written, None] = Batches(self._append, size=512)
+        self._batches: Batches[bytes, None] = Batches(self._append, size=1_024)
         self._moving = asyncio.Lock()
-        self._unmoved = False
+        self._unmoved = True
 
     async def note(self, kind: str, details: Record) -> None:
         """Record a login, a token, an emergency (`smart_auth.realm.Note`)."""
-        at, identity = self._stamp()
-        await self._write(audit.security_event(kind, details, id=identity, at=at, server=self._context.config.base))
+        await self._tell(kind, {name: value for name, value in details.items() if value is not None})
 
     async def record(self, request: Request, interaction: str, answer: Response | Exception) -> None:
         """Record one interaction, whatever became of it."""
-        at, identity = self._stamp()
-        facts = facts_of(request, interaction, answer)
-        await self._write(audit.event(facts, id=identity, at=at, server=self._context.config.base))
+        await self._tell("", facts_of(request, interaction, answer))
 
-    def _stamp(self) -> tuple[str, str]:
-        return instant_text(self._context.now()), self._context.new_id()
-
-    async def _write(self, event: audit.Resource) -> None:
+    async def _tell(self, kind: str, facts: Facts | Record) -> None:
         self._unmoved = True
-        await self._batches(Written(event["id"], encode(event)))
+        line = (self._context.new_id(), instant_text(self._context.now()), kind, facts)
+        await self._batches(msgspec.json.encode(line))
 
-    async def _append(self, items: list[Written]) -> list[None]:
-        await self.journal.append([(i.id, chain.digest(i.body)) for i in items], [i.body for i in items])
-        return [None] * len(items)
+    async def _append(self, lines: list[bytes]) -> list[None]:
+        await self.journal.append(chain.told(lines), open=True)
+        return [None] * len(lines)
+
+    def _event(self, line: bytes) -> audit.Resource:
+        """The AuditEvent of a line of the journal."""
+        identity, at, kind, facts = msgspec.json.decode(line)
+        server = self._context.config.base
+        if kind:
+            return audit.security_event(kind, facts, id=identity, at=at, server=server)
+        return audit.event(msgspec.convert(facts, Facts), id=identity, at=at, server=server)
 
     # Moving on
 
@@ -81,9 +77,12 @@ class Trail:
         """Put the events that are still in the journal where they can be searched; safe to repeat."""
         async with self._moving:
             self._unmoved = False
-            while batches := await self.journal.open():
-                await asyncio.gather(*(self._store_event(body) for _, bodies in batches for body in bodies))
-                await self.journal.close([number for number, _ in batches])
+            while links := await self.journal.open():
+                for link in links:
+                    bodies = [encode(self._event(line)) for line in link.lines]
+                    await asyncio.gather(*map(self._store_event, bodies))
+                    await self.journal.append(chain.stored(link.number, list(map(chain.digest, bodies))), open=False)
+                await self.journal.close([link.number for link in links])
 
     async def _store_event(self, body: bytes) -> None:
         resource: Any = parse_json(body)
@@ -111,22 +110,36 @@ class Trail:
     async def verify(self) -> AsyncIterator[str]:
         """Every fault of the trail in a sentence; none when it is whole."""
         await self.move()
-        before, counted = None, 0
+        before: chain.Link | None = None
+        unmoved: set[int] = set()
+        counted = 0
         while links := await self.journal.walk(before.number if before else 0):
             for fault in chain.faults(self._key, links, before):
                 yield fault
             for link in links:
-                counted += len(link.rows)
-                for fault in chain.event_faults(link.rows, await self._digests([row[0] for row in link.rows])):
+                if link.of is None:
+                    unmoved.add(link.number)
+                    counted += len(link.lines)
+                    continue
+                unmoved.discard(link.of)
+                for fault in await self._event_faults(link):
                     yield fault
             before = links[-1]
+        for number in sorted(unmoved):
+            yield f"the events of link {number} were never stored"
         stored = await self._store.reads.count({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}})
         if stored > counted:
             yield f"{stored - counted} AuditEvents are in no link"
 
-    async def _digests(self, identities: list[str]) -> dict[str, str]:
-        found = await asyncio.gather(*(self._store.get(AUDIT_EVENT, identity) for identity in identities))
-        return {each.id: chain.digest(each.body) for each in found if each is not None and each.body is not None}
+    async def _event_faults(self, link: chain.Link) -> list[str]:
+        told = await self.journal.link(link.of or 0)
+        if told is None:
+            return []
+        names: list[str] = [msgspec.json.decode(line)[0] for line in told.lines]
+        found = await asyncio.gather(*(self._store.get(AUDIT_EVENT, name) for name in names))
+        digests = {each.id: chain.digest(each.body) for each in found if each is not None and each.body is not None}
+        wanted = zip(names, (line.decode() for line in link.lines), strict=False)
+        return list(chain.event_faults(wanted, digests))
 
 
 def facts_of(request: Request, interaction: str, answer: Response | Exception) -> Facts:
@@ -134,9 +147,9 @@ def facts_of(request: Request, interaction: str, answer: Response | Exception) -
     parts = request.parts
     stored = answer.stored if isinstance(answer, Response) else None
     kind = stored.type if stored else next((part for part in reversed(parts) if part in RESOURCE_TYPES), "")
-    identity = (
-        stored.id if stored else parts[1] if len(parts) > 1 and parts[0] == kind and parts[1][:1] not in "_$" else ""
-    )
+    fine = _status(answer) < 400
+    named = fine and len(parts) > 1 and parts[0] == kind and parts[1][:1] not in "_$"
+    identity = stored.id if stored else parts[1] if named else ""
     operation = parts[-1].removeprefix("$") if parts and parts[-1].startswith("$") else ""
     return Facts(
         interaction=interaction,
@@ -145,7 +158,7 @@ def facts_of(request: Request, interaction: str, answer: Response | Exception) -
         id=identity,
         version=str(stored.version) if stored else "",
         patients=_patients(answer),
-        query=("/".join(parts) + "?" + urlencode(request.query)).encode() if "search" in interaction else b"",
+        query="/".join(parts) + "?" + urlencode(request.query) if fine and "search" in interaction else "",
         operation=operation,
         peer=request.peer,
         request=request.id,

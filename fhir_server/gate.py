@@ -17,7 +17,7 @@ from fhir_server.context import Resource
 from fhir_server.store import Store, Stored, stored_of
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
-from search.clauses import ALWAYS, NEVER, Clause, every, some, without
+from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
 from search.criteria import Criteria
 from search.params import Registry
 from search.values import Around
@@ -37,16 +37,31 @@ LOGIN = {"WWW-Authenticate": "Bearer"}
 EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What of a type exists for a caller with a verb: the clause, and what would be found out of it each time.
+
+    `all` and `none` spare the look at the clause (a comparison of clauses costs 2 microseconds, a read in all 17);
+    `whole` says that the clause looks at more of a resource than its entries.
+    """
+
+    clause: Clause
+    all: bool
+    none: bool
+    whole: bool
+    hidden: frozenset[str]
+
+
 @dataclass(slots=True)
 class Caller:
-    """Who asks: the principal, and for each type and verb the clause that says what of it exists for them."""
+    """Who asks: the principal, and for each type and verb what of it exists for them."""
 
     gate: Gate
     principal: Principal
     expires: datetime
     built: float
     granted: dict[tuple[str, str], Access] = field(default_factory=dict)
-    clauses: dict[tuple[str, str], Clause] = field(default_factory=dict)
+    sights: dict[tuple[str, str], Sight] = field(default_factory=dict)
     hidden: frozenset[str] | None = None
 
 
@@ -98,7 +113,7 @@ class Gate:
 
     def _fresh(self, held: Caller) -> Caller:
         if time.monotonic() - held.built > KEEP:
-            held.granted, held.clauses, held.built = {}, {}, time.monotonic()
+            held.granted, held.sights, held.built = {}, {}, time.monotonic()
         return held
 
     # What has changed
@@ -175,10 +190,18 @@ class Gate:
         return held
 
     def clause(self, caller: Caller, kind: str, verb: str) -> Clause:
+        """What of a type exists for the caller with a verb, as a clause."""
+        return self.sight(caller, kind, verb).clause
+
+    def sight(self, caller: Caller, kind: str, verb: str) -> Sight:
         """What of a type exists for the caller with a verb."""
-        held = caller.clauses.get((kind, verb))
+        held = caller.sights.get((kind, verb))
         if held is None:
-            held = caller.clauses[kind, verb] = self.compiled(self.granted(caller, kind, verb).formula, kind)
+            granted = self.granted(caller, kind, verb)
+            clause = self.compiled(granted.formula, kind)
+            whole = any(isinstance(part, Body | Updated) for part in walk(clause))
+            held = Sight(clause, clause == ALWAYS, clause == NEVER, whole, granted.hidden)
+            caller.sights[kind, verb] = held
         return held
 
     def compiled(self, formula: Formula, kind: str, positive: bool = True) -> Clause:

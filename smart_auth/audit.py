@@ -75,7 +75,7 @@ class Facts:
     id: str = ""
     version: str = ""
     patients: tuple[str, ...] = ()
-    query: bytes = b""
+    query: str = ""
     operation: str = ""
     client: str = "anonymous"
     user: str | None = None
@@ -209,7 +209,7 @@ def _query(facts: Facts) -> Resource:
     return {
         "type": _entity("2", "System Object"),
         "role": _coding(OBJECT_ROLE, "24", "Query"),
-        "query": base64.b64encode(facts.query or b"?").decode(),
+        "query": base64.b64encode((facts.query or "?").encode()).decode(),
     }
 
 

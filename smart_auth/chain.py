@@ -1,29 +1,50 @@
 """The chain over the audit trail: links of keyed hashes that show any change, removal or reordering. Pure.
 
-A link covers the ids and digests of a batch of events and the link before it. Without the key, which is not in the
-database, nobody who can write to the database can make a link that fits.
+A link is a text: what happened (`told`), or the digests of the events that were made of an earlier link (`stored 7`).
+Its hash covers the text and the hash of the link before. Without the key, which is not in the database, nobody who can
+write to the database can make a link that fits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 START = "0" * 64
-Row = tuple[str, str]
+TOLD, STORED = b"told", b"stored"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link: its number from 1 on, the hash of the link before, the (id, digest) of its events, its own hash."""
+    """One link: its number from 1 on, the hash of the link before, its text, its own hash."""
 
     number: int
     before: str
-    rows: tuple[Row, ...]
+    text: bytes
     hash: str
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines after the first: one an event."""
+        return self.text.split(b"\n")[1:]
+
+    @property
+    def of(self) -> int | None:
+        """The number of the link whose events' digests these are; None where the link tells what happened."""
+        head = self.text.partition(b"\n")[0]
+        return int(head.removeprefix(STORED)) if head.startswith(STORED) else None
+
+
+def told(lines: Sequence[bytes]) -> bytes:
+    """The text of a link that tells what happened."""
+    return b"\n".join((TOLD, *lines))
+
+
+def stored(number: int, digests: Sequence[str]) -> bytes:
+    """The text of a link with the digests of the events of link `number`, in their order."""
+    return "\n".join((f"{STORED.decode()} {number}", *digests)).encode()
 
 
 def digest(body: bytes) -> str:
@@ -31,15 +52,14 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def linked(key: bytes, before: Link | None, rows: Sequence[Row]) -> Link:
-    """The link after `before` for these events."""
+def linked(key: bytes, before: Link | None, text: bytes) -> Link:
+    """The link after `before` with this text."""
     number, last = (before.number + 1, before.hash) if before else (1, START)
-    return Link(number, last, tuple(rows), _hash(key, number, last, rows))
+    return Link(number, last, text, _hash(key, number, last, text))
 
 
-def _hash(key: bytes, number: int, before: str, rows: Sequence[Row]) -> str:
-    text = json.dumps([number, before, [list(row) for row in rows]], separators=(",", ":"))
-    return hmac.digest(key, text.encode(), "sha256").hex()
+def _hash(key: bytes, number: int, before: str, text: bytes) -> str:
+    return hmac.digest(key, f"{number} {before}\n".encode() + text, "sha256").hex()
 
 
 def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iterator[str]:
@@ -50,16 +70,15 @@ def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iter
             yield f"links {number + 1} to {link.number - 1} are missing"
         elif link.before != before:
             yield f"link {link.number} does not follow the link before it"
-        if link.hash != _hash(key, link.number, link.before, link.rows):
+        if link.hash != _hash(key, link.number, link.before, link.text):
             yield f"link {link.number} was changed"
         number, before = link.number, link.hash
 
 
-def event_faults(rows: Iterable[Row], stored: dict[str, str]) -> Iterator[str]:
-    """What is wrong with the events of a link: `stored` has the digests of those that are there, by id."""
-    for identity, expected in rows:
-        found = stored.get(identity)
-        if found is None:
+def event_faults(expected: Iterable[tuple[str, str]], found: dict[str, str]) -> Iterator[str]:
+    """What is wrong with stored events: (id, digest) as they should be, and the digests of those that are there."""
+    for identity, wanted in expected:
+        if identity not in found:
             yield f"AuditEvent/{identity} was removed"
-        elif found != expected:
+        elif found[identity] != wanted:
             yield f"AuditEvent/{identity} was changed"

@@ -1,7 +1,7 @@
 """The journal of the audit trail: one document a batch, which is also one link of the chain.
 
-A batch is durable in one write, however many events it has. Their bodies move on to `resources`, where they can be
-searched, when somebody asks or the server is idle; the ids and digests stay here.
+A batch is durable in one write, however many events it tells of, in some 250 bytes each. The AuditEvents made of it go
+to `resources`, where they can be searched, when somebody asks or the server is idle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from fhir_server.store.errors import told
 from fhir_server.store.records import Document
 from smart_auth.chain import Link, linked
 
-PENDING = IndexModel([("open", ASCENDING)], name="open", partialFilterExpression={"open": True})
+# Only what has not moved on is in the index: it is small however long the chain grows.
+OPEN = IndexModel([("open", ASCENDING)], name="open", partialFilterExpression={"open": True})
 
 
 class Journal:
@@ -35,16 +36,16 @@ class Journal:
     async def prepare(self) -> None:
         """Create the index of what has not moved on."""
         with told():
-            await self._driver.send(self._links.create_indexes, [PENDING])
+            await self._driver.send(self._links.create_indexes, [OPEN])
 
-    async def append(self, rows: Sequence[tuple[str, str]], bodies: Sequence[bytes]) -> None:
-        """Write a batch as the next link; when another worker took the number, go on after its link."""
+    async def append(self, text: bytes, *, open: bool) -> None:
+        """Write the next link; when another worker took the number, go on after its link."""
         while True:
-            link = linked(self._key, self._last, rows)
-            document = _document(link) | {"open": True, "bodies": list(bodies)}
+            link = linked(self._key, self._last, text)
+            document = {"_id": link.number, "before": link.before, "text": link.text, "hash": link.hash}
             with told():
                 try:
-                    await self._driver.send(self._links.insert_one, document)
+                    await self._driver.send(self._links.insert_one, document | ({"open": True} if open else {}))
                 except DuplicateKeyError:
                     self._last = await self.last()
                     continue
@@ -53,35 +54,32 @@ class Journal:
 
     async def last(self) -> Link | None:
         """The newest link."""
-        with told():
-            cursor = self._links.find({}, {"bodies": 0}).sort("_id", -1).limit(1)
-            found = await self._driver.send(cursor.to_list)
-        return _link(found[0]) if found else None
+        found = await self._find({}, -1, 1)
+        return found[0] if found else None
 
-    async def open(self, limit: int = 20) -> list[tuple[int, list[bytes]]]:
-        """Batches whose events have not moved on, the oldest first."""
-        with told():
-            cursor = self._links.find({"open": True}, {"bodies": 1}).sort("_id", ASCENDING).limit(limit)
-            found = await self._driver.send(cursor.to_list)
-        return [(document["_id"], document["bodies"]) for document in found]
+    async def open(self, limit: int = 20) -> list[Link]:
+        """Links whose events have not moved on, the oldest first."""
+        return await self._find({"open": True}, ASCENDING, limit)
 
     async def close(self, numbers: Sequence[int]) -> None:
-        """The events of these batches are in `resources` now."""
-        change = {"$unset": {"bodies": "", "open": ""}}
+        """The events of these links are in `resources` now."""
         with told():
-            await self._driver.send(self._links.update_many, {"_id": {"$in": list(numbers)}}, change)
+            await self._driver.send(self._links.update_many, {"_id": {"$in": list(numbers)}}, {"$unset": {"open": ""}})
 
     async def walk(self, after: int = 0, limit: int = 500) -> list[Link]:
         """Links in their order."""
+        return await self._find({"_id": {"$gt": after}}, ASCENDING, limit)
+
+    async def link(self, number: int) -> Link | None:
+        """One link."""
+        found = await self._find({"_id": number}, ASCENDING, 1)
+        return found[0] if found else None
+
+    async def _find(self, filter: Document, direction: int, limit: int) -> list[Link]:
         with told():
-            cursor = self._links.find({"_id": {"$gt": after}}, {"bodies": 0}).sort("_id", ASCENDING).limit(limit)
+            cursor = self._links.find(filter).sort("_id", direction).limit(limit)
             return [_link(document) for document in await self._driver.send(cursor.to_list)]
 
 
-def _document(link: Link) -> Document:
-    return {"_id": link.number, "before": link.before, "rows": [list(row) for row in link.rows], "hash": link.hash}
-
-
 def _link(document: dict[str, Any]) -> Link:
-    rows = tuple((row[0], row[1]) for row in document["rows"])
-    return Link(document["_id"], document["before"], rows, document["hash"])
+    return Link(document["_id"], document["before"], bytes(document["text"]), document["hash"])
