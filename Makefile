@@ -18,7 +18,7 @@ run: $(READY)
 	$(BIN)/fhir-server serve --demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -58,7 +58,10 @@ def is_running(pid: int) -> bool:
 
 def open_ports(pid: int) -> list[str]:
     """The addresses a process listens on."""
-    own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    own = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a file that was closed since
+            own.add(os.readlink(link))
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
 
