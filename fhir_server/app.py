@@ -20,10 +20,9 @@ from fhir_server import logs
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.auth_wiring import open_auth
 from fhir_server.config import Config
-from fhir_server.conformance.registry import registry_of
-from fhir_server.conformance.watch import watch
 from fhir_server.context import Context
 from fhir_server.demo import load_demo
+from fhir_server.following import follow, registry_of
 from fhir_server.ids import TimeOrdered
 from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
@@ -74,7 +73,7 @@ class App:
                 self._others.router.routes.extend(auth.routes)
             quiet_collector()
             self.fhir.context = context
-            watching = asyncio.create_task(watch(context, self._redefine))
+            watching = asyncio.create_task(follow(context, self._redefine))
             stack.callback(watching.cancel)
             yield
             self.stopping = True
