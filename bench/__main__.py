@@ -85,10 +85,10 @@ def measure(client: Client, server: Server, operation: str, connections: int, st
     return row
 
 
-def fill(client: Client, server: Server, now: int, wanted: int) -> None:
+def fill(client: Client, server: Server, wanted: int) -> None:
     """Store resources until there are so many, by transactions of 100."""
-    bundles = (wanted - now) // 100
-    if bundles > 0:
+    bundles = wanted // 100
+    if bundles:
         started = time.perf_counter()
         client.run(operation="transaction of 100", port=server.port, connections=4, requests=bundles)
         rate = bundles * 100 / (time.perf_counter() - started)
@@ -122,19 +122,18 @@ def ceiling(client: Client, seconds: float) -> dict[int, float]:
     return {row.connections: row.rate for row in rows}
 
 
-def interactions(client: Client, data: Path, wanted: tuple[int, ...], seconds: float) -> list[Row]:
-    """Every operation at every size; writes last, as they change the size."""
+def interactions(data: Path, size: int, seconds: float) -> list[Row]:
+    """Every operation on a database of this size; writes last, as they change it."""
     rows = []
-    with ready(data) as server:
+    with load_generator() as client, ready(data) as server:
         print(f"server answers {server.start_seconds:.1f} s after its start, {memory(server.pid) / 1e6:,.0f} MB")
-        for size in wanted:
-            fill(client, server, int(asyncio.run(sizes(data))["resources"]), size)
-            for operation in [*READS, *WRITES]:
-                rows += [
-                    measure(client, server, operation, n, size, seconds=seconds, mongod=mongod_pid(data))
-                    for n in CONNECTIONS
-                ]
-            report_sizes(asyncio.run(sizes(data)), memory(server.pid), memory(mongod_pid(data)))
+        fill(client, server, size)
+        for operation in [*READS, *WRITES]:
+            rows += [
+                measure(client, server, operation, n, size, seconds=seconds, mongod=mongod_pid(data))
+                for n in CONNECTIONS
+            ]
+        report_sizes(asyncio.run(sizes(data)), memory(server.pid), memory(mongod_pid(data)))
     return rows
 
 
@@ -193,11 +192,14 @@ def main() -> None:
     parser.add_argument("--no-load", action="store_true", help="leave the Synthea set out")
     options = parser.parse_args()
     seconds = options.seconds or (1 if options.quick else 3)
-    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as folder, load_generator() as client:
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as folder:
         print(HEAD, flush=True)
-        plain = ceiling(client, seconds)
-        rows = interactions(client, Path(folder) / "a", SIZES[:1] if options.quick else SIZES, seconds)
-        loaded = None if options.no_load else load(Path(folder) / "b")
+        with load_generator() as client:
+            plain = ceiling(client, seconds)
+        for size in SIZES[:1] if options.quick else SIZES:
+            rows += interactions(Path(folder) / str(size), size, seconds)
+        loaded = None if options.no_load else load(Path(folder) / "load")
     aims(plain, rows, loaded)
 
 

@@ -228,3 +228,39 @@ async def test_operations_at_the_same_time_wait_for_each_other(store: Store) -> 
         return list(await asyncio.gather(*(one(n) for n in range(10))))
 
     assert await store.transaction(work) == [1] * 10
+
+
+async def test_a_long_transaction_lets_others_have_their_turn(store: Store) -> None:
+    """A thousand creates are not one step of the event loop."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def work(tx: Transaction) -> int:
+        before = turns
+        for n in range(1000):
+            await tx.create(new("Observation", str(n)))
+        return turns - before
+
+    task = asyncio.create_task(other())
+    assert await store.transaction(work) >= 30
+    task.cancel()
+
+
+async def test_many_transactions_wait_for_each_other(store: Store) -> None:
+    """Only some are at work at once, so that none outlives its time in the database."""
+    running, most = 0, 0
+
+    async def work(tx: Transaction) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await tx.get("Patient", "1")
+        running -= 1
+
+    await asyncio.gather(*(store.transaction(work) for _ in range(30)))
+    assert most == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,8 @@ from pymongo.errors import (
 )
 
 from profiles.outcome import FhirError
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -105,4 +108,6 @@ def _meaning(error: Exception) -> tuple[str, str]:
             return meaning
     if code in PASSING or any(is_labelled(error, label) for label in LABELS):
         return "transient", BUSY
+    # The message may hold values, and those are patient data; the code says enough.
+    log.error("The database refused an operation: %s, code %s.", type(error).__name__, code)
     return "exception", BROKEN

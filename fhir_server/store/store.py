@@ -43,6 +43,9 @@ T = TypeVar("T")
 Create = tuple[Stored, RawBSONDocument]
 Replace = tuple[Stored, RawBSONDocument, int, RawBSONDocument]
 
+# At work at once: each is alive in the database for five seconds at most, and they share one processor here.
+TRANSACTIONS = 8
+
 FULL = "The disk is nearly full: the server answers reads only until there is room again."
 
 
@@ -62,6 +65,7 @@ class Store:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._current = Batches(self._read_current, size=512, lanes=1)
         self._superseded = Batches(self._read_superseded, size=512, lanes=1)
+        self._transactions = asyncio.Semaphore(TRANSACTIONS)
         self._lookup = Lookup(self._current, self._superseded)
         self._creates = Batches(self._insert, size=512, lanes=1)
         self._replaces = Batches(self._supersede, size=256, lanes=1)
@@ -178,7 +182,8 @@ class Store:
     async def transaction(self, work: Callable[[Transaction], Awaitable[T]], *, seconds: float = 20) -> T:
         """Run `work` atomically; it is run again from the start when it collides with another, until `seconds`."""
         self._check_writable()
-        return await transact(self.driver, self._blobs, work, seconds)
+        async with self._transactions:
+            return await transact(self.driver, self._blobs, work, seconds)
 
     @asynccontextmanager
     async def turn(self, type: str, id: str) -> AsyncIterator[None]:

@@ -29,6 +29,9 @@ from fhir_server.store.records import (
 )
 from profiles.outcome import FhirError
 
+# Creates after which other requests get a turn of the event loop: about 4 ms of work.
+TURN = 32
+
 
 @dataclass(slots=True)
 class Pending:
@@ -107,6 +110,8 @@ class Transaction:
             raise FhirError("duplicate", f"{key} exists already.")
         blob = await self._blob(new)
         self._pending.creates[key] = current_document(new, blob)
+        if len(self._pending.creates) % TURN == 0:
+            await asyncio.sleep(0)
         return self._remember(key, new, blob)
 
     async def replace(self, new: New, expected: int | Stored) -> Stored:
