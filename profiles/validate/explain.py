@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from profiles.model import PRIMITIVES, RESOURCE_TYPES, Element, Field, elements, fields, is_a
+from profiles.model import PRIMITIVES, RESOURCE_TYPES, Element, Field, choice_name, elements, fields, is_a
 from profiles.outcome import Issue
 from profiles.validate.bindings import binding_faults
 from profiles.validate.formats import fault, kind, quoted
@@ -59,8 +60,7 @@ def object_faults(value: Any, type_name: str, path: str) -> Iterator[Issue]:
     for key in value:
         if not (key == "resourceType" and is_a(type_name, "Resource")):
             yield from _property_faults(value, key, known, path)
-    for child in elements(type_name).values():
-        yield from _cardinality_faults(value, child, path)
+    yield from _cardinality_faults(value, type_name, path)
 
 
 def _property_faults(value: Json, key: str, known: dict[str, Field], path: str) -> Iterator[Issue]:
@@ -148,23 +148,32 @@ def _primitive(found: Field, value: Any, sibling: Any, path: str) -> Iterator[Is
         yield from binding_faults(found.element, found.type, value, path)
 
 
-def _cardinality_faults(value: Json, child: Element, path: str) -> Iterator[Issue]:
-    """Missing, too many, or two types of one choice."""
-    names = _names(child)
-    present = [n for n in names if n in value or "_" + n in value]
-    place = f"{path}.{child.name}"
-    if len(present) > 1:
-        yield error("structure", place, f"only one of {', '.join(present)} is allowed")
-    if child.min and not present:
-        what = child.name if len(names) == 1 else f"{child.name}[x] ({', '.join(names[:8])})"
-        yield error("required", place, f"{what} is required")
-    for name in present:
-        items = value.get(name)
-        if child.max not in (None, 1) and isinstance(items, list) and len(items) > (child.max or 0):
-            yield error("structure", place, f"at most {child.max} are allowed, not {len(items)}")
+def _cardinality_faults(value: Json, type_name: str, path: str) -> Iterator[Issue]:
+    """Two types of one choice, too many, or missing."""
+    known = fields(type_name)
+    present: dict[str, set[str]] = {}
+    for key in value:
+        name = key.removeprefix("_")
+        if name in known:
+            present.setdefault(known[name].element.name, set()).add(name)
+    for element_name, names in present.items():
+        child = elements(type_name)[element_name]
+        if len(names) > 1:
+            forms = ", ".join(n for n in known if n in names)
+            yield error("structure", f"{path}.{element_name}", f"only one of {forms} is allowed")
+        items = value.get(element_name)
+        if child.max is not None and isinstance(items, list) and len(items) > max(child.max, 1):
+            yield error("structure", f"{path}.{element_name}", f"at most {child.max} are allowed, not {len(items)}")
+    for child in required(type_name):
+        if child.name not in present:
+            yield error("required", f"{path}.{child.name}", f"{_described(child)} is required")
 
 
-def _names(child: Element) -> list[str]:
-    if not child.is_choice:
-        return [child.name]
-    return [child.name + kind_[0].upper() + kind_[1:] for kind_ in child.types]
+@cache
+def required(type_name: str) -> tuple[Element, ...]:
+    return tuple(child for child in elements(type_name).values() if child.min)
+
+
+def _described(child: Element) -> str:
+    forms = ", ".join(choice_name(child.name, t) for t in child.types[:8])
+    return f"{child.name}[x] ({forms})" if child.is_choice else child.name

@@ -38,6 +38,7 @@ class Report:
     issues: list[Issue] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     busy: set[tuple[int, str]] = field(default_factory=set)  # (resource, profile) being checked: references may circle
+    _environment: Environment | None = None
 
     def add(self, severity: str, code: str, spot: Spot | str, text: str, key: str = "") -> None:
         """Add an issue at a place, unless the same one (by `key` or text) stands there already."""
@@ -67,13 +68,16 @@ class Report:
         return Report(self.library, self.options, busy=self.busy)
 
     def environment(self, spot: Spot) -> Environment:
-        """What an invariant at this place may ask."""
-        return Environment(
-            resource=spot.resource,
-            root=spot.root,
-            resolve=lambda reference: find_target(self.library, spot, reference),
-            member_of=self.library.member_of,
-        )
+        """What an invariant at this place may ask: the same for all places of a resource."""
+        made = self._environment
+        if made is None or made.resource is not spot.resource or made.root is not spot.root:
+            made = self._environment = Environment(
+                resource=spot.resource,
+                root=spot.root,
+                resolve=lambda reference: find_target(self.library, spot, reference),
+                member_of=self.library.member_of,
+            )
+        return made
 
     def failed(self) -> bool:
         return any(i.severity == "error" for i in self.issues)
