@@ -6,14 +6,14 @@ from typing import Any
 
 from profiles.outcome import Issue
 from profiles.validate.explain import resource_faults
-from profiles.validate.fast import surely_valid
+from profiles.validate.fast import surely_valid, warm
 from profiles.validate.full import validate
 from profiles.validate.library import Library, Shelf
 from profiles.validate.places import with_places
 from profiles.validate.report import Options
 from profiles.validate.snapshot import generate
 
-__all__ = ["Library", "Options", "Shelf", "check", "generate", "validate", "with_places"]
+__all__ = ["Library", "Options", "Shelf", "check", "generate", "validate", "warm", "with_places"]
 
 
 def check(resource: Any, expected_type: str | None = None) -> list[Issue]:

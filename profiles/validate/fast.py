@@ -20,6 +20,12 @@ def validator(resource_type: str) -> jsonschema_rs.Draft4Validator:
     return jsonschema_rs.Draft4Validator(schema_for(resource_type), pattern_options=_options)
 
 
+def warm(*resource_types: str) -> None:
+    """Compile the schemas of types ahead of the first request (1 to 3 ms each)."""
+    for name in resource_types:
+        validator(name)
+
+
 def surely_valid(resource: Any, *, contained: bool = False) -> bool:
     """True when the resource and all resources in it are valid; False says only that `explain` must look."""
     kind = resource.get("resourceType") if isinstance(resource, dict) else None
