@@ -108,8 +108,8 @@ def _admit_operation(request: Request, caller: Caller) -> None:
             raise refused(f"${name} is not granted.")
     elif verb and kind:
         _admit_verb(verb, kind, caller)
-    elif kind and all(caller.gate.granted(caller, kind, each).none for each in "cru"):
-        raise refused(f"${name} is not granted for {kind}.")
+    elif not caller.principal.scopes or (kind and all(caller.gate.granted(caller, kind, each).none for each in "cru")):
+        raise refused(f"${name} is not granted.")
 
 
 def unlimited(caller: Caller) -> bool:
@@ -151,7 +151,7 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
 def _verb(request: Request) -> str:
     """What is about to be done to a stored resource; an operation that changes one comes as POST on the instance."""
     if request.method == "POST":
-        return "u" if len(request.parts) == 2 else "r"
+        return "u" if len(request.parts) == 2 and request.parts[1][:1] not in "$_" else "r"
     return {"PUT": "u", "PATCH": "u", "DELETE": "d"}.get(request.method, "r")
 
 

@@ -55,7 +55,7 @@ async def _seen(name: str, request: Request, context: Context) -> Stored | None:
     stored = await context.store.get(type, id)
     if stored is None or stored.body is None or not await access.sees(request, context, stored):
         return None
-    return stored
+    return access.shown(request, context, stored)
 
 
 def _bundle(rows: list[tuple[Stored, Resource]], context: Context) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
 from fhir_server.paging import count_asked, page_url, self_url
 from fhir_server.respond import Response, milliseconds, searchset
+from fhir_server.store import Stored
 from fhir_server.store.find import Found, find
 from profiles.model import COMPARTMENTS
 from profiles.outcome import FhirError
@@ -54,7 +55,7 @@ class Scope:
 
 async def run(call: Call, context: Context) -> Response:
     """A searchset in pages: what is in the compartment, and what that refers to."""
-    about = f"everything {'/'.join(call.request.parts)}"
+    about = f"everything {'/'.join(call.request.parts)}{access.mark(call.request)}"
     token = call.request.first(PAGE)
     state: dict[str, Any] = context.seal.open(token, about) if token else {"query": _pairs(call)}
     pairs: Pairs = [(name, value) for name, value in state["query"]]
@@ -64,11 +65,16 @@ async def run(call: Call, context: Context) -> Response:
     following = _following(scope, found, pairs)
     if following is not None:
         links["next"] = page_url(call.request, context, following, about)
-    shown = [(stored, stored.body or b"") for stored in found.matches]
+    shown = [_row(stored, call, context) for stored in found.matches]
     # A Group leads to other patients, and they are nobody's business here.
-    extra = [(stored, stored.body or b"") for stored in found.included if stored.type != scope.compartment]
+    extra = [_row(stored, call, context) for stored in found.included if stored.type != scope.compartment]
     total = found.total if len(scope.ids) < 2 else None
-    return Response(200, {}, searchset(shown, extra, context=context, total=total, links=links))
+    told = tuple(stored.compartment for stored, _ in (*shown, *extra))
+    return Response(200, {}, searchset(shown, extra, context=context, total=total, links=links), compartments=told)
+
+
+def _row(stored: Stored, call: Call, context: Context) -> tuple[Stored, bytes]:
+    return stored, access.shown(call.request, context, stored).body or b""
 
 
 def _pairs(call: Call) -> Pairs:

@@ -34,7 +34,8 @@ async def run(call: Call, context: Context) -> Response:
         groups.take(stored, parse_json(stored.body or b"{}"))
     kept = [(stored, stored.body or b"") for stored in groups.kept()]
     links = {"self": self_url(call.request, pairs, context)}
-    return Response(200, {}, searchset(kept, (), context=context, total=len(kept), links=links))
+    told = tuple(stored.compartment for stored, _ in kept)
+    return Response(200, {}, searchset(kept, (), context=context, total=len(kept), links=links), compartments=told)
 
 
 def _posted(sent: Resource | None) -> Pairs:
@@ -57,7 +58,7 @@ async def _newest_first(criteria: Pairs, call: Call, context: Context) -> Any:
     while True:
         found = await find(context.store, query, registry=context.registry, cursor=cursor, access=visible)
         for stored in found.matches:
-            yield stored
+            yield access.shown(call.request, context, stored)
         seen, cursor = seen + len(found.matches), found.next
         if cursor is None:
             return

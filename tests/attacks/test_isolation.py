@@ -485,8 +485,43 @@ async def test_s07_operations_are_refused_unless_granted(hospital: Hospital) -> 
     writer = hospital.app("patient/Observation.rus")
     assert await status(hospital, writer, "POST", "Observation/o1/$meta-add", meta) == 200
     assert await status(hospital, writer, "POST", "Observation/o2/$meta-add", meta) == 404
+    assert await status(hospital, app, "GET", "Patient/P1/$everything") == 403
     for name in ("$export", "$reindex", "$expunge", "Patient/$export", "Patient/P1/$nonsense"):
         assert await status(hospital, app, "GET", name) in (403, 404)
+
+
+@pytest.mark.parametrize(
+    ("url", "finds"),
+    [
+        ("Patient/P1/$everything", b"Condition/c1"),
+        ("Patient/$everything", b"Condition/c1"),
+        ("Observation/$lastn?patient=P1,P2", b"Observation/r1"),
+        ("Composition/doc/$document", b"Observation/o1"),
+        ("Observation/o1/$fhirpath?expression=code.coding.code", b'"a"'),
+    ],
+)
+async def test_operations_stay_inside(hospital: Hospital, url: str, finds: bytes) -> None:
+    """$everything, $lastn, $document and $fhirpath show what a read would show, and nothing of P2."""
+    document = {
+        "resourceType": "Composition",
+        "id": "doc",
+        "status": "final",
+        "type": {"text": "letter"},
+        "subject": reference("Patient/P1"),
+        "date": "2026-05-01",
+        "author": [reference("Practitioner/D1")],
+        "title": "Letter",
+        "section": [{"entry": [reference("Observation/o1"), reference("Observation/o2"), reference("Patient/P2")]}],
+    }
+    assert await status(hospital, hospital.admin, "PUT", "Composition/doc", document) == 201
+    answer = await hospital.ask(hospital.app(), "GET", url)
+    assert answer.status == 200, answer.body
+    assert finds in answer.body
+    for foreign in (b'"id":"P2"', b'"id":"o2"', b'"id":"c2"'):
+        assert foreign not in answer.body
+    other = url.replace("P1", "P2").replace("/o1", "/o2")
+    if other != url and "lastn" not in url:
+        assert await status(hospital, hospital.app(), "GET", other) == 404
 
 
 async def test_t25_errors_tell_nothing_of_others(hospital: Hospital) -> None:
