@@ -24,7 +24,7 @@ async def atomically(context: Context, work: Callable[[Context], Awaitable[T]]) 
 
     async def attempt(transaction: Transaction) -> T:
         nonlocal inner
-        inner = replace(context, store=transaction, done=[])
+        inner = replace(context, store=transaction, outer=store, done=[])
         return await work(inner)
 
     result = await store.transaction(attempt)

@@ -57,6 +57,8 @@ class Config(BaseSettings):
     conditional_delete: Literal["single", "multiple"] = "multiple"  # what a conditional delete may delete
     max_conditional_delete: int = 100  # resources one conditional delete may delete
     referential_integrity: bool = False  # refuse references to nothing, and deletes of what is referred to
+    check_profiles: bool = True  # check what a resource claims in meta.profile, where the profile is known
+    required_profiles: dict[str, tuple[str, ...]] = {}  # profiles that a resource must fit to be stored, by type
     cors_origins: tuple[str, ...] = ()  # origins of browser applications, such as https://app.example.org
     gzip_min: int = 1_024  # bytes from which an answer is compressed for a client that accepts it
 
@@ -70,6 +72,10 @@ class Config(BaseSettings):
         if self.auth == "none" and self.host not in LOOPBACK:
             raise ValueError(f"--auth none is refused on {self.host}: use a loopback address, or --auth smart")
         return self
+
+    def __hash__(self) -> int:
+        """By identity, for caches: one setting is a table, which has no hash."""
+        return id(self)
 
     @property
     def base(self) -> str:

@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every interaction may use; inside a transaction `store` is the transaction.
+    """What every interaction may use; inside a transaction `store` is the transaction, `outer` what it is of.
 
     `trail` is the audit trail (None without one), `done` what a transaction has carried out and will have told of.
     """
@@ -69,5 +69,6 @@ class Context:
     seal: Seal
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    outer: Store | None = None
     trail: Any = None
     done: list[tuple[Request, str, Any]] = field(default_factory=list)

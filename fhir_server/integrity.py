@@ -47,7 +47,7 @@ def reference_keys(registry: Registry) -> tuple[str, ...]:
 
 def targets(resource: Resource, base: str) -> set[str]:
     """What the resource refers to on this server, as `Patient/123`."""
-    return {name for text in _references(resource) if (name := _local(text, base))}
+    return {name for text in _references(resource) if (name := local_name(text, base))}
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -63,6 +63,7 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(child)
 
 
-def _local(text: str, base: str) -> str | None:
+def local_name(text: str, base: str) -> str | None:
+    """A literal reference to this server as `Patient/123`, None for any other."""
     parts = text.removeprefix(f"{base}/").partition("/_history/")[0].split("/")
     return "/".join(parts) if len(parts) == 2 and parts[0] in RESOURCE_TYPES and parts[1] else None

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_server.binaries import is_content, wrapped
+from fhir_server.conformance.rules import faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.formats import sent
 from fhir_server.headers import version_of
@@ -15,7 +16,6 @@ from fhir_server.respond import Response, instant_text, location, outcome, versi
 from fhir_server.store import New, Stored
 from profiles.json import encode
 from profiles.outcome import FhirError, Issue
-from profiles.validate import check
 from search.entries import compartment, entries
 
 RESOURCE_FIRST = ("resourceType", "id", "meta")
@@ -26,7 +26,7 @@ async def incoming(request: Request, context: Context, type: str) -> Resource:
     resource = await body_of(request, context)
     check_type(resource, type)
     if not request.checked:
-        refuse_faults(await _checked(resource, type, len(request.body), context))
+        refuse_faults(await faults(resource, type, context, len(request.body)))
     return resource
 
 
@@ -53,12 +53,6 @@ def check_type(resource: Resource, type: str) -> None:
         raise FhirError("structure", "The body has no resourceType.", "resourceType")
     if name != type:
         raise FhirError("invalid", f"The body is a {name}, and the URL is that of a {type}.", "resourceType")
-
-
-async def _checked(resource: Resource, type: str, size: int, context: Context) -> list[Issue]:
-    if size >= context.config.big_body:
-        return await asyncio.to_thread(check, resource, type)
-    return check(resource, type)
 
 
 def refuse_faults(issues: list[Issue]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -248,3 +249,40 @@ async def test_document(chart: Context) -> None:
     assert check(made) == []
     kept = content(await ask(chart, "GET", "Composition/c1/$document?persist=true"))
     assert (await ask(chart, "GET", f"Bundle/{kept['id']}")).status == 200
+
+
+PROFILE = {
+    "resourceType": "StructureDefinition",
+    "id": "named",
+    "url": "http://p/named",
+    "name": "Named",
+    "status": "active",
+    "kind": "resource",
+    "abstract": False,
+    "type": "Patient",
+    "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+    "derivation": "constraint",
+    "differential": {"element": [{"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1}]},
+}
+
+
+async def test_profiles_are_checked(context: Context) -> None:
+    """When they are asked for, claimed or required; a claim of what is not installed is no fault."""
+    claim = patient(id="p7", meta={"profile": ["http://p/named"]})
+    assert (await ask(context, "PUT", "Patient/p7", claim)).status == 201
+    assert (await ask(context, "PUT", "StructureDefinition/named", PROFILE)).status == 201
+    await asyncio.sleep(2.1)  # until then the profile counts as unknown
+    asked = parameters(resource={"resource": patient()}, profile={"valueUri": "http://p/named"})
+    found = content(await ask(context, "POST", "Patient/$validate", asked))["issue"]
+    assert any("birthDate" in issue["diagnostics"] and issue["severity"] == "error" for issue in found)
+    other = context_on(context.store, required_profiles={"Patient": ("http://p/named",)})  # type: ignore[arg-type]
+    assert (await ask(other, "POST", "Patient", patient())).status == 422
+    assert (await ask(other, "POST", "Patient", patient(birthDate="1987"))).status == 201
+    assert (await ask(context, "PUT", "Patient/p7", {**claim, "active": True})).status == 422
+    sent = bundle_of("transaction", entry("POST", "Patient", patient(meta={"profile": ["http://p/named"]})))
+    assert (await ask(context, "POST", "", sent)).status == 422
+    data = "W3sib3AiOiJhZGQiLCJwYXRoIjoiL2FjdGl2ZSIsInZhbHVlIjp0cnVlfV0="
+    binary = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data}
+    assert (
+        await ask(context, "POST", "", bundle_of("transaction", entry("PATCH", "Patient/p7", binary)))
+    ).status == 422

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fhir_server import access
 from fhir_server.atomic import atomically, turn
 from fhir_server.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.conformance.rules import faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.headers import media
 from fhir_server.interactions.read import missing
@@ -19,7 +20,6 @@ from fhir_server.writing import check_if_match, check_type, is_same, refuse_faul
 from profiles.json import parse
 from profiles.outcome import FhirError
 from profiles.patch import fhirpath_patch, json_patch, merge_patch, xml_patch
-from profiles.validate import check
 from profiles.xml import parse_xml
 
 Patch = Callable[[Resource, bytes], Resource]
@@ -96,7 +96,7 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
     check_type(resource, type)
     if resource.get("id") != id:
         raise FhirError("business-rule", "A patch cannot change the id.", f"{type}.id")
-    refuse_faults(check(resource, type))
+    refuse_faults(await faults(resource, type, context))
     await access.may_store(request, context, resource)
     if is_same(resource, current):
         return written(current, False, request, context)

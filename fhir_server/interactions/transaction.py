@@ -10,13 +10,13 @@ from typing import TypeAlias
 from fhir_server.atomic import atomically
 from fhir_server.bundle import Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
 from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
+from fhir_server.conformance.rules import faults, note_change
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.replies import entry_request, reply
 from fhir_server.respond import Response, bundle, failure
 from fhir_server.store import Stored, Transaction
 from fhir_server.writing import check_type
 from profiles.outcome import FhirError, Issue
-from profiles.validate import check
 
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
 
@@ -51,13 +51,14 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
         faults = [issue for row in rows if isinstance(row, FhirError) for issue in row.issues]
         raise FhirError.of(faults, status=400)
     made = plan(entries, context.new_id, config.base)
-    await _check(entries, request)
+    await _check(entries, context)
 
     async def work(inner: Context) -> dict[int, bytes]:
         await once(inner, request)
         return await _attempt(made, request, inner, perform)
 
     replies = await atomically(context, work)
+    await note_change((entry.type for entry in made.entries if entry.method != "GET"), context)
     for entry in filter(_is_after, made.entries):
         replies[entry.number] = await _answer(entry, request, context, perform)
     return Response(200, {}, bundle("transaction-response", [replies[n] for n in sorted(replies)], context))
@@ -71,25 +72,26 @@ async def _answer(entry: Entry, request: Request, context: Context, perform: Per
         return reply(failure(error, own), context)
 
 
-async def _check(entries: list[Entry], request: Request) -> None:
+async def _check(entries: list[Entry], context: Context) -> None:
     """Validate every resource before anything is written, and name all faults at once."""
     issues: list[Issue] = []
     for number, entry in enumerate(entries):
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         if entry.resource is not None and entry.method in ("POST", "PUT") and not entry.is_operation:
-            issues += [_placed(issue, entry) for issue in _faults(entry)]
+            issues += [_placed(issue, entry) for issue in await _faults(entry, context)]
     if issues:
         raise FhirError.of(issues)
 
 
-def _faults(entry: Entry) -> list[Issue]:
+async def _faults(entry: Entry, context: Context) -> list[Issue]:
     resource = entry.resource or {}
     try:
         check_type(resource, entry.type)
     except FhirError as error:
         return list(error.issues)
-    return [issue for issue in check(resource, entry.type) if issue.severity in ("error", "fatal")]
+    found = await faults(resource, entry.type, context)
+    return [issue for issue in found if issue.severity in ("error", "fatal")]
 
 
 def _placed(issue: Issue, entry: Entry) -> Issue:
