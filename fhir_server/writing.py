@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_server.binaries import is_content, wrapped
-from fhir_server.conformance.rules import faults
+from fhir_server.checking import faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.formats import sent
 from fhir_server.headers import version_of

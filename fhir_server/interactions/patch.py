@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from fhir_server import access
 from fhir_server.atomic import atomically, turn
+from fhir_server.checking import faults
 from fhir_server.conditions import hold, match_key, matching, narrowing, only
-from fhir_server.conformance.rules import faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.headers import media
 from fhir_server.interactions.read import missing

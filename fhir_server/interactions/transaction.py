@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from fhir_server.atomic import atomically
 from fhir_server.bundle import Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
+from fhir_server.checking import faults
 from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
-from fhir_server.conformance.rules import faults, note_change
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.replies import entry_request, reply
 from fhir_server.respond import Response, bundle, failure
@@ -58,7 +58,6 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
         return await _attempt(made, request, inner, perform)
 
     replies = await atomically(context, work)
-    await note_change((entry.type for entry in made.entries if entry.method != "GET"), context)
     for entry in filter(_is_after, made.entries):
         replies[entry.number] = await _answer(entry, request, context, perform)
     return Response(200, {}, bundle("transaction-response", [replies[n] for n in sorted(replies)], context))
