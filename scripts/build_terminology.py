@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     about = _about("https://www.iana.org/time-zones", "TimeZones", "IANA time zones", "complete", "IANA, public domain")
     _write("timezones.crate", crate(pack(about, zones)))
     listed = {name: sorted(shown.get(url, {}).items()) for url, name in LISTED.items()}
-    listed["languages"] = sorted({**_languages(), **dict(listed["languages"])}.items())
+    listed["languages"] = sorted({**dict(listed["languages"]), **_languages()}.items())
     _write("listed.json.zst", _compress(listed))
     _write_tho(tho)
 
@@ -114,6 +114,8 @@ def _shown(value_sets: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """System -> code -> display, of all codes that value sets list or that R4's expansions show."""
     shown: dict[str, dict[str, str]] = {}
     for value_set in value_sets:
+        if not value_set.get("language", "en").startswith("en"):
+            continue
         for row in value_set.get("compose", {}).get("include", ()):
             for concept in row.get("concept", ()):
                 _note(shown, row.get("system", ""), concept["code"], concept.get("display"))

@@ -207,10 +207,10 @@ class Composer:
                 yield Item((found.url, found.version, code), found, parent=_parent(found, code) if nested else None)
 
     def refuse_incomplete(self, found: Resolved, row: Json) -> None:
-        """A system without codes is refused, a fragment where the caller will not have it; else `valueset-unclosed`."""
+        """A fragment is refused where the caller will not have it; else the expansion is marked as not closed."""
         if found.content == "complete":
             return
-        if found.content in ("not-present", "supplement") or self.options.incomplete_ok is False:
+        if self.options.incomplete_ok is False:
             raise refuse("CODESYSTEM_INCOMPLETE", status=422, system=found.url, content=found.content)
         self.report.unclosed = True
 

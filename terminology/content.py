@@ -68,7 +68,7 @@ def _frames() -> tuple[bytes, zstandard.ZstdDecompressor]:
 
 
 @lru_cache(maxsize=16)
-def _crate(name: str) -> bytes:
+def _crate(name: str) -> memoryview:
     return uncrate(_FILES.joinpath(f"{name}.crate").read_bytes())
 
 
@@ -83,6 +83,10 @@ class Shipped:
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions that are there."""
         return tuple(self._places.get(kind, {}).get(url, ()))
+
+    def is_r4(self, kind: str, url: str, version: str | None) -> bool:
+        """Whether a definition is R4's own, kept by `profiles`."""
+        return self._places[kind][url][version].origin == "r4"
 
     def resource(self, kind: str, url: str, version: str | None) -> Json | None:
         """A definition in JSON; a packed one without its concepts."""

@@ -23,25 +23,23 @@ _PLAIN = frozenset(("hash",))
 
 def crate(table: bytes, level: int = 19) -> bytes:
     """The table in the form in which it is shipped."""
-    return zstandard.ZstdCompressor(level=level).compress(_each_section(table, _pack_numbers))
+    return zstandard.ZstdCompressor(level=level).compress(bytes(_each_section(bytearray(table), _pack_numbers)))
 
 
-def uncrate(data: bytes) -> bytes:
-    """The table again."""
-    raw = zstandard.ZstdDecompressor().decompress(data)
-    return _each_section(raw, _unpack_numbers)
+def uncrate(data: bytes) -> memoryview:
+    """The table again, changed in place: it is never there twice."""
+    return memoryview(_each_section(bytearray(zstandard.ZstdDecompressor().decompress(data)), _unpack_numbers))
 
 
-def _each_section(table: bytes, change: Callable[[bytes], bytes]) -> bytes:
+def _each_section(table: bytearray, change: Callable[[bytes], bytes]) -> bytearray:
     start = 16 + int.from_bytes(table[8:16], "little")
     header: Json = msgspec.json.decode(table[16:start])
-    out = bytearray(table)
+    assert table[:8] == MAGIC
     for name, (at, size) in header["sections"].items():
         if name in NUMBERS and name not in _PLAIN:
             section = slice(start + at, start + at + size)
-            out[section] = change(bytes(out[section]))
-    assert out[:8] == MAGIC
-    return bytes(out)
+            table[section] = change(bytes(table[section]))
+    return table
 
 
 def _of(section: bytes) -> array[int]:

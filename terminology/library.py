@@ -13,6 +13,7 @@ from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
 
 _R4 = "4.0.1"
+_WITHOUT_CODES = ("supplement", "not-present")
 
 
 class Layer(Protocol):
@@ -124,9 +125,9 @@ class Library:
         return at[0].system(url, at[1]) if at else None
 
     def code_system(self, url: str, version: str | None = None) -> System | None:
-        """A code system whose codes can be used: no supplement."""
+        """A code system whose codes can be used: no supplement, and no mere announcement of one."""
         found = self.system(url, version)
-        return None if found is None or found.about.get("content") == "supplement" else found
+        return None if found is None or found.about.get("content") in _WITHOUT_CODES else found
 
     def value_set(self, url: str, version: str | None = None) -> Json | None:
         """A value set; `url` may carry its version."""

@@ -45,7 +45,8 @@ def resolve(library: Library, options: Options, url: str, version: str | None) -
 
 
 def _unknown(library: Library, url: str, version: str | None) -> FhirError:
-    if library.system(url, version) is not None:
+    found = library.system(url, version)
+    if found is not None and found.about.get("content") == "supplement":
         return FhirError("invalid", f"The code system '{url}' is a supplement: look the code up in what it supplements")
     if library.value_set(url) is not None:
         return FhirError("invalid", f"'{url}' is a value set, not a code system")

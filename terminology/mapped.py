@@ -8,7 +8,7 @@ import msgspec
 
 from terminology.concepts import Json
 from terminology.maps import End, Link, Unmapped
-from terminology.pack import Row, assemble, pack
+from terminology.pack import assemble, pack_records
 from terminology.packed import PackedSystem
 from terminology.versions import canonical
 
@@ -28,7 +28,7 @@ def _end(rows: Sequence[tuple[str, str, str]], near: int, far: int) -> bytes:
     for row in rows:
         if row[near]:
             grouped.setdefault(row[near], []).append((row[far], row[2]))
-    return pack({}, [Row(code, "", (), {"links": grouped[code]}) for code in sorted(grouped)])
+    return pack_records([(code, {"links": grouped[code]}) for code in sorted(grouped)])
 
 
 class PackedMap:

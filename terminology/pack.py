@@ -64,6 +64,16 @@ def pack(about: Json, rows: Sequence[Row]) -> bytes:
     return assemble({"about": about, "total": len(unique), "fold": fold}, sections)
 
 
+def pack_records(records: Sequence[tuple[str, Json]]) -> bytes:
+    """A table of codes and their records alone: no displays, hierarchy or words."""
+    sections: dict[str, bytes] = {}
+    codes = [code.encode() for code, _ in records]
+    _texts(sections, "code", codes)
+    _texts(sections, "extra", [msgspec.json.encode(record) for _, record in records])
+    sections["hash"] = _hash(codes)
+    return assemble({"about": {}, "total": len(records), "fold": False}, sections)
+
+
 def assemble(header: Json, sections: dict[str, bytes]) -> bytes:
     """Header and sections as one block of bytes."""
     places, at = {}, 0

@@ -255,7 +255,7 @@ class _Validation:
             self.verdict.add("Terminology_TX_System_ValueSet2", place, system=system)
             return
         supplement = self.library.system(system, asked.version)
-        if supplement is not None:
+        if supplement is not None and supplement.about.get("content") == "supplement":
             name = Resolved(supplement).canonical
             self.verdict.add("CODESYSTEM_CS_NO_SUPPLEMENT", place, system=name)
         elif system not in self.verdict.unknown and f"{system}|{asked.version}" not in self.verdict.unknown:
