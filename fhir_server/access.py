@@ -22,6 +22,7 @@ from profiles.outcome import FhirError
 from search.clauses import Clause
 from search.entries import entries
 from search.matches import matches
+from search.params import Registry
 from search.query import Query
 from smart_auth.access import VERB
 from smart_auth.compartments import foreign_patient
@@ -195,6 +196,21 @@ async def may_store(request: Request, context: Context, resource: Resource, verb
         _refuse_strangers(caller, kind, verb, resource)
     if kind == "Consent":
         caller.gate.stale()
+    if kind == "SearchParameter" and redefines(resource):
+        raise refused("A search parameter that access rules rest on cannot be given another meaning.")
+
+
+def redefines(resource: Resource) -> bool:
+    """Whether a SearchParameter takes the place of one of R4 without finding all that that one finds."""
+    plain = Registry.r4()
+    try:
+        changed = plain.with_parameters([resource])
+    except (FhirError, KeyError, TypeError):
+        return False
+    code, bases = str(resource.get("code")), [base for base in resource.get("base", ()) if isinstance(base, str)]
+    kinds = RESOURCE_TYPES if {"Resource", "DomainResource"} & set(bases) else RESOURCE_TYPES.intersection(bases)
+    pairs = ((plain.lookup(kind, code), changed.lookup(kind, code)) for kind in kinds)
+    return any(old is not None and (new is None or not set(old.keys) <= set(new.keys)) for old, new in pairs)
 
 
 def _refuse_strangers(caller: Caller, kind: str, verb: str, resource: Resource) -> None:

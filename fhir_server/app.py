@@ -28,7 +28,7 @@ from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
 from fhir_server.store import Embedded, open_store, watch_disk
 from fhir_server.store.mongod import SOCKET
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
 
 log = structlog.get_logger()
@@ -55,8 +55,18 @@ class App:
         path = scope.get("path", "")
         if path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/") and not path.startswith(KNOWN):
             await self.fhir(scope, receive, send)
-        else:
-            await self._others(scope, receive, send)
+            return
+        try:
+            self._count(scope)
+        except FhirError as error:
+            await JSONResponse(operation_outcome(error.issues), error.status, error.headers)(scope, receive, send)
+            return
+        await self._others(scope, receive, send)
+
+    def _count(self, scope: Scope) -> None:
+        """Login pages and token endpoints are limited by address."""
+        if self.fhir.limits is not None and scope.get("path", "").startswith(("/auth/", KNOWN)):
+            self.fhir.limits.take("general", "", scope["client"][0] if scope.get("client") else "")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -67,7 +77,8 @@ class App:
                 await load_demo(context)
             if self.config.auth == "smart":
                 auth = await open_auth(self.config, context)
-                context, self.fhir.gate = auth.context, auth.gate
+                context, self.fhir.gate, self.fhir.limits = auth.context, auth.gate, auth.limits
+                stack.push_async_callback(auth.limits.close)
                 moving = asyncio.create_task(context.trail.run())
                 stack.callback(moving.cancel)
                 self._others.router.routes.extend(auth.routes)

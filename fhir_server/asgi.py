@@ -18,6 +18,7 @@ from fhir_server.formats import JSON
 from fhir_server.gate import Gate
 from fhir_server.headers import accepts_gzip
 from fhir_server.intake import Budget, Gone, Intake, Receive
+from fhir_server.limiting import Limits, class_of
 from fhir_server.respond import Response, failure, rendered
 from fhir_server.routes import handle
 from profiles.outcome import FhirError
@@ -59,6 +60,7 @@ class Fhir:
         self.config = config
         self.context: Context | None = None
         self.gate: Gate | None = None
+        self.limits: Limits | None = None
         self.working = 0
         self._budget = Budget(config.big_bodies)
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
@@ -88,6 +90,7 @@ class Fhir:
         self, request: Request, scope: Scope, receive: Receive, intake: Intake, context: Context
     ) -> Response:
         started = time.perf_counter()
+        counted: dict[str, str] = {}
         try:
             if self.working > self.config.max_requests:
                 raise overloaded()
@@ -99,6 +102,8 @@ class Fhir:
             request.peer = scope["client"][0] if scope.get("client") else ""
             if self.gate is not None:
                 request.principal = await self.gate.caller(headers=request.headers)
+            if self.limits is not None:
+                counted = self.limits.take(class_of(request.parts), caller_key(request), request.peer)
             if request.method in BODIES:
                 request.body = await intake.read(request.headers, receive)
                 answer = await handle(request, context)
@@ -108,6 +113,7 @@ class Fhir:
                 answer = await self._watched(request, receive, context)
         except FhirError as error:
             answer = rendered(failure(error, request), JSON, request)
+        answer.headers.update(counted)
         if self.config.log_requests:
             took = round((time.perf_counter() - started) * 1000, 1)
             kind = request.parts[0] if request.parts else ""
@@ -194,6 +200,14 @@ class Fhir:
 def is_short(parts: tuple[str, ...]) -> bool:
     """Whether this is a read by id: it shares its call with others, so there is nothing to give up."""
     return len(parts) == 2 and parts[1][:1] not in ("_", "$")
+
+
+def caller_key(request: Request) -> str:
+    """Whom a request counts for: the user of an app, or a backend service; nobody without a token."""
+    if request.principal is None:
+        return ""
+    principal = request.principal.principal
+    return f"{principal.client}|{principal.user or ''}"
 
 
 async def compressed(body: bytes) -> bytes:

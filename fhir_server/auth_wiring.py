@@ -18,6 +18,7 @@ from fhir_server.auth_routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.gate import Gate
+from fhir_server.limiting import Limits
 from fhir_server.links import key_of
 from fhir_server.routes import handle
 from fhir_server.store import Store
@@ -39,11 +40,12 @@ DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What a server with `--auth smart` has more: a context with an audit trail, its gate, its routes."""
+    """What a server with `--auth smart` has more: a context with an audit trail, gate, routes, limits."""
 
     context: Context
     gate: Gate
     routes: list[Route]
+    limits: Limits
 
 
 async def open_auth(config: Config, context: Context) -> Auth:
@@ -59,7 +61,9 @@ async def open_auth(config: Config, context: Context) -> Auth:
     made = await users.first_admin(realm)
     if made is not None:
         tell_password(*made)
-    return Auth(context, gate, auth_routes(Portal(realm, directory_of(gate, context))))
+    rates = {"data": config.rate_data, "files": config.rate_files, "general": config.rate_general}
+    routes = auth_routes(Portal(realm, directory_of(gate, context)))
+    return Auth(context, gate, routes, Limits(realm.records, context.now, rates))
 
 
 def tell_password(name: str, password: str) -> None:

@@ -26,6 +26,10 @@ class Config(BaseSettings):
 
     registration: Literal["off", "token", "open"] = "off"  # apps that register themselves: never, with a token, anyone
 
+    rate_data: int = 60_000  # requests for data a minute and caller; 0 for no limit
+    rate_files: int = 6_000  # requests for Binary, Media and DocumentReference a minute and caller
+    rate_general: int = 3_000  # requests to the login pages and token endpoints a minute and address
+
     # Where the data is
     mongo: str = ""  # URL of a MongoDB replica set; empty: an embedded mongod on the data folder
     database: str = "fhir"  # the database's name

@@ -186,3 +186,42 @@ async def test_o33_cors_of_the_api(server: Running) -> None:
     for path in ("/fhir/metadata", "/fhir/.well-known/smart-configuration"):
         answer = await server.http.get(path, headers={"Origin": "https://evil.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_limits_are_told_and_kept(mongo_url: str, database: str, tmp_path: Path) -> None:
+    """X-RateLimit headers count down; beyond the limit 429 with Retry-After, for the caller who went beyond alone."""
+    settings: dict[str, Any] = {"rate_data": 5, "rate_general": 8}
+    app = build_app(Config(mongo=mongo_url, database=database, data=tmp_path, auth="smart", key="00" * 32, **settings))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.running())
+        context: Any = app.fhir.context
+        server = Running(app, await open_realm(app.config, context.store, context))
+        await clients.save(server.realm, "backend", BACKEND)
+        await clients.save(server.realm, "other", BACKEND)
+        bearer = await server.token("backend", "system/*.rs")
+        left = []
+        for _ in range(7):
+            answer = await server.http.get("/fhir/Patient", headers=bearer)
+            left.append((answer.status_code, answer.headers["x-ratelimit-remaining"]))
+        assert left == [(200, "4"), (200, "3"), (200, "2"), (200, "1"), (200, "0"), (429, "0"), (429, "0")]
+        assert int(answer.headers["retry-after"]) <= 60
+        assert answer.json()["issue"][0]["code"] == "throttled"
+        assert await server.status("GET", "Patient", await server.token("other", "system/*.rs")) == 200
+        codes = [(await server.http.get("/auth/jwks")).status_code for _ in range(10)]
+        assert codes == [200] * 8 + [429] * 2
+        assert (await server.http.get("/health/live")).status_code == 200
+        await server.http.aclose()
+
+
+async def test_limits_are_shared_by_workers(server: Running) -> None:
+    """Two workers learn of each other's counts within a second."""
+    from fhir_server.limiting import Limits
+
+    workers = [Limits(server.realm.records, server.realm.now, {"data": 10}) for _ in range(2)]
+    for worker in workers:
+        for _ in range(4):
+            worker.take("data", "me", "10.0.0.1")
+        await worker._flush(worker._window)
+    assert workers[1].take("data", "me", "10.0.0.1")["X-RateLimit-Remaining"] == "1"
+    for worker in workers:
+        await worker.close()

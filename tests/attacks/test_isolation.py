@@ -544,3 +544,24 @@ async def test_page_links_belong_to_their_caller(hospital: Hospital) -> None:
     link = next(each["url"] for each in page["link"] if each["relation"] == "next")
     assert (await hospital.ask(hospital.admin, "GET", link)).status == 200
     assert (await hospital.ask(hospital.app(), "GET", link)).status in (400, 403, 404, 410)
+
+
+async def test_i05_a_search_parameter_does_not_blind_the_gate(hospital: Hospital) -> None:
+    """What labels and compartments rest on cannot be redefined over REST; new parameters and wider ones can be made."""
+    root = hospital.admin
+    base = {"resourceType": "SearchParameter", "status": "active", "description": "x", "name": "x", "type": "token"}
+    bad = [
+        {"url": "http://x/1", "code": "_security", "base": ["Resource"], "expression": "Resource.id"},
+        {
+            "url": "http://x/2",
+            "code": "subject",
+            "base": ["Observation"],
+            "expression": "Observation.device",
+            "type": "reference",
+        },
+        {"url": "http://hl7.org/fhir/SearchParameter/Resource-security", "code": "_security", "base": ["Resource"]},
+    ]
+    for each in bad:
+        assert await status(hospital, root, "POST", "SearchParameter", base | each) == 403
+    new = base | {"url": "http://x/3", "code": "shade", "base": ["Observation"], "expression": "Observation.code"}
+    assert await status(hospital, root, "POST", "SearchParameter", new) == 201
