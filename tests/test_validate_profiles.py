@@ -172,6 +172,7 @@ def test_official_examples_have_no_errors(number: int) -> None:
     resource = parse(official.selection()[number])
     errors = [i.text for i in validate(resource) if i.severity == "error"]
     assert not errors or errors[0] in WRONG
+    assert not [i for i in validate(resource) if i.code == "processing"]
 
 
 WRONG = {row[2] for row in yaml.safe_load((Path(__file__).parent / "conformance" / "official_faults.yaml").read_text())}
@@ -232,3 +233,34 @@ def test_us_core_faults_are_found() -> None:
     found = [i.text for i in validate({"resourceType": "Patient", "extension": [ethnicity]}, library)]
     assert any("extension:text: at least 1 required" in t for t in found)
     assert any("the type string is not allowed here, only Coding" in t for t in found)
+
+
+def test_a_measure_report_fits_its_measure() -> None:
+    """http://hl7.org/fhir/R4/measurereport.html: groups and populations by code, no score for a cohort, no subjects."""
+    system = "http://terminology.hl7.org/CodeSystem/measure-population"
+
+    def code(name: str) -> Json:
+        return {"coding": [{"system": system, "code": name}]}
+
+    measure = {
+        "resourceType": "Measure",
+        "url": "http://example.org/m",
+        "status": "active",
+        "scoring": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/measure-scoring", "code": "cohort"}]},
+        "group": [{"population": [{"code": code("initial-population")}]}],
+    }
+    populations = [{"code": code("numerator"), "count": 1, "subjectResults": {"reference": "List/1"}}]
+    made = {
+        "resourceType": "MeasureReport",
+        "status": "complete",
+        "type": "summary",
+        "measure": "http://example.org/m",
+        "period": {"start": "2020"},
+        "group": [{"population": populations, "measureScore": {"value": 1}}],
+    }
+    assert [i.text for i in validate(made, Library(find=Shelf([measure]).find))] == [
+        "MeasureReport.group[0].measureScore: a measure of a cohort has no score",
+        "MeasureReport.group[0].population[0]: the population needs a code that the Measure has for a population",
+        "MeasureReport.group[0]: the population 'initial-population' of the Measure is missing",
+        "MeasureReport.group[0].population[0]: a report of type summary lists no subjects",
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -40,20 +39,19 @@ def validate(
             ((_check_spot, spot) for spot in everything(root)),
             ((partial(_check_claim, url=profile), root) for profile in profiles),
         )
-        run = _run_what_can_be_run if report.failed() else _run
+        broken = report.failed()
         for check, spot in checks:
-            run(report, check, spot)
+            _run(report, check, spot, broken)
     return report.issues
 
 
-def _run(report: Report, check: Check, spot: Spot) -> None:
-    check(report, spot)
-
-
-def _run_what_can_be_run(report: Report, check: Check, spot: Spot) -> None:
-    """Rules may stumble over values of the wrong shape, which are reported already."""
-    with suppress(ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+def _run(report: Report, check: Check, spot: Spot, broken: bool) -> None:
+    """Rules may stumble over values of the wrong shape, reported already, or over a definition that is malformed."""
+    try:
         check(report, spot)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+        if not broken:
+            report.add("warning", "processing", spot, "not every rule could be checked: a definition is malformed")
 
 
 def _check_claim(report: Report, spot: Spot, url: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from profiles.validate.answers import check_response
 from profiles.validate.bundles import check_bundle
+from profiles.validate.measures import check_measure_report
 from profiles.validate.narrative import check_narrative
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
@@ -101,6 +102,7 @@ SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "CodeSystem": (check_code_system,),
     "Coding": (check_coding,),
     "ElementDefinition.constraint": (check_expression,),
+    "MeasureReport": (check_measure_report,),
     "Narrative": (check_narrative,),
     "QuestionnaireResponse": (check_response,),
     "SearchParameter": (check_search_parameter, check_expression),
