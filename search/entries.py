@@ -7,6 +7,7 @@ from typing import Any
 
 from profiles.fhirpath import compile as compile_path
 from profiles.outcome import FhirError
+from search.contained import add_contained
 from search.params import TYPE_CODES, Atom, Parameter, Registry
 from search.places import Route, Step
 from search.types import EMIT
@@ -31,6 +32,8 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     found: set[str] = {TYPE_CODES[kind]}
     registry.extractor(kind)(resource, found.add, local_base or "")
     add_words(resource, found.add)
+    if "contained" in resource:
+        add_contained(resource, registry, found.add, local_base or "")
     if len(found) > MOST:
         raise FhirError(
             "too-long", f"The resource has {len(found)} searchable values; the most is {MOST}", kind, status=422

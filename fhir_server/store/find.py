@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bson import Timestamp
@@ -14,15 +14,18 @@ from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
 from fhir_server.store.find_plan import measured, plan
+from fhir_server.store.find_rank import asks, ranked_rows
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
 from fhir_server.store.terms import terms_of
 from fhir_server.store.together import Search as Together
 from profiles import model
+from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError, Issue
 from search.clauses import ALWAYS, Clause, Kinds, every, some
+from search.contained import fitting, searched
 from search.filters import compile, is_seen, widened
 from search.matches import matches
 from search.page import Position, beyond, order
@@ -53,6 +56,7 @@ class Found:
     first: dict[str, Any] | None = None
     warnings: list[Issue] = field(default_factory=list)
     explanation: dict[str, Any] | None = None
+    scores: dict[str, float] = field(default_factory=dict)  # by name, when the order is that of the scores
 
 
 @dataclass(slots=True)
@@ -70,6 +74,11 @@ class Search:
     links: Links | None = None
     plan: Plan | None = None
     warnings: list[Issue] = field(default_factory=list)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the documents that are looked at: any, where something contained is looked for."""
+        return self.query.types if self.query.contained == "false" else ()
 
     def remaining(self) -> int:
         """Milliseconds left; FhirError when there are none."""
@@ -130,7 +139,9 @@ def _terms(store: Any, registry: Registry) -> Terms | None:
 async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
     query = search.query
     assert search.links is not None
-    wanted = every((seen_by(query.clauses, query.types, search.access), *clauses))
+    inside = query.contained != "false"
+    wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
+    wanted = every((wanted, *clauses))
     if not is_seen(wanted):
         search.links.few = await _has_few(search, wanted)
         wanted = await search.links.resolved(wanted)
@@ -170,19 +181,36 @@ async def _page(search: Search, position: Position | None) -> Found:
     rows = rows[:count]
     if backward:
         rows.reverse()
-    found = [stored_of(row) for row in rows]
     total = await _total(search, position, len(rows), more)
     snapshot = snapshot_text(search.reads.at) if getattr(search.reads, "at", None) else ""
-    page = Found(await _filled(search, found), total=total, warnings=search.warnings)
+    page = Found(await _shown(search, rows), total=total, warnings=search.warnings)
     if rows and (more if not backward else True):
         page.next = _beside(query.sort, rows[-1], False, snapshot, total)
     if rows and position is not None and (more if backward else True):
         page.prev = _beside(query.sort, rows[0], True, snapshot, total)
     page.first = {"t": snapshot}
+    page.scores = {row["_id"]: row["score"] for row in rows if "score" in row}
     page.included = await included(search, rows)
     if query.explain:
         page.explanation = await explained(search, count + 1)
     return page
+
+
+async def _shown(search: Search, rows: list[Document]) -> list[Stored]:
+    """The matches as they are sent: for `_containedType=contained`, what is inside them."""
+    found = await _filled(search, [stored_of(row) for row in rows])
+    query = search.query
+    if query.contained == "false" or query.contained_type == "container":
+        return found
+    shown: list[Stored] = []
+    for stored in found:
+        resource = parse_json(stored.body or b"{}")
+        assert isinstance(resource, dict)
+        itself = query.contained == "both" and matches(query.clauses, stored.entries, resource)
+        shown += [stored] if itself else []
+        inner = fitting(resource, query, search.registry)
+        shown += [replace(stored, id=f"{stored.id}#{c.get('id', '')}", body=encode(c), entries=()) for c in inner]
+    return shown
 
 
 async def _filled(search: Search, found: list[Stored]) -> list[Stored]:
@@ -202,6 +230,11 @@ def values_of(sort: Sequence[Sort], row: Document) -> tuple[Any, ...]:
 
 async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
     """The next documents that match, in order, reversed for a page before the position."""
+    return await (ranked_rows if asks(search) else unsorted_rows)(search, position, limit)
+
+
+async def unsorted_rows(search: Search, position: Position | None, limit: int) -> list[Document]:
+    """The same, where no score decides the order."""
     if is_seen(search.clause):
         return await read_rows(search, search.clause, position, limit)
     found: list[Document] = []
@@ -212,7 +245,8 @@ async def _rows(search: Search, position: Position | None, limit: int) -> list[D
         if len(rows) < BATCH:
             break
         backward = position is not None and position.backward
-        position = Position(values_of(search.query.sort, rows[-1]), rows[-1]["_id"], backward)
+        values = () if asks(search) else values_of(search.query.sort, rows[-1])
+        position = Position(values, rows[-1]["_id"], backward)
     return found[:limit]
 
 
@@ -234,7 +268,7 @@ async def resource_of(search: Search, row: Document) -> dict[str, Any]:
 
 async def read_rows(search: Search, clause: Clause, position: Position | None, limit: int) -> list[Document]:
     """Documents of a clause without unseen parts, in the order of the query."""
-    if search.query.sort:
+    if search.query.sort and not asks(search):
         return await sorted_rows(search, clause, position, limit)
     if search.plan is None:
         search.plan = await plan(search, clause, ordered=True)

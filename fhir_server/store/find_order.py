@@ -54,7 +54,7 @@ async def _by_update(
     """In the order of the index on the instant of the last update: 2 ms where sorting 36,000 documents took 265."""
     backward = position is not None and position.backward
     way = order((sort,), backward)["k0"]
-    filter: Filter = {"$and": [*_of_types(search.query.types), *(hidden(c) for c in _others(clause))]}
+    filter: Filter = {"$and": [*_of_types(search.types), *(hidden(c) for c in _others(clause))]}
     if position is not None:
         filter["$and"] += _after(position, way)
     rows: list[Document] = await search.reads.find_documents(

@@ -54,7 +54,7 @@ def _is_in_order(found: Plan) -> bool:
 
 def _walked(search: Search, clause: Clause) -> Plan:
     """Where most resources of a type match, its own order is the quickest way to a page."""
-    types = search.query.types
+    types = search.types
     return by_type(clause, types) if len(types) == 1 else chosen(clause, None)
 
 
