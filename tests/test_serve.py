@@ -30,7 +30,7 @@ def served(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen[
     command = [*SERVE, "--port", str(port), "--data", str(folder), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        for _ in range(300):
+        for _ in range(900):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
                 break
