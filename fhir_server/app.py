@@ -19,6 +19,7 @@ from starlette.routing import Route
 from fhir_server import logs
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.auth_wiring import open_auth
+from fhir_server.coding import checking, completion
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.demo import load_demo
@@ -44,7 +45,12 @@ class App:
         self.fhir = Fhir(config)
         self.stopping = False
         self._others = Starlette(
-            routes=[Route("/health/live", self._live), Route("/health/ready", self._ready)],
+            routes=[
+                Route("/health/live", self._live),
+                Route("/health/ready", self._ready),
+                Route("/terminology/icd10/search", self._icd10_search),
+                Route("/terminology/icd10/validate", self._icd10_validate, methods=["POST"]),
+            ],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +117,23 @@ class App:
 
     async def _live(self, request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
+
+    async def _icd10_search(self, request: Request) -> JSONResponse:
+        return await self._plain(lambda context: completion(request.query_params, context))
+
+    async def _icd10_validate(self, request: Request) -> JSONResponse:
+        body = await request.body()
+        return await self._plain(lambda context: checking(body, context))
+
+    async def _plain(self, work: Callable[[Context], Awaitable[Any]]) -> JSONResponse:
+        """Plain JSON for programs that know no FHIR; an error is a sentence."""
+        context = self.fhir.context
+        if context is None:
+            return JSONResponse({"error": "The server is starting or stopping."}, 503, headers={"Retry-After": "1"})
+        try:
+            return JSONResponse(await work(context))
+        except FhirError as error:
+            return JSONResponse({"error": error.text}, error.status, headers=error.headers)
 
     async def _ready(self, request: Request) -> JSONResponse:
         """503 while starting, stopping or without a database: a balancer sends nothing here then."""
