@@ -21,6 +21,7 @@ from bench.processes import (
     Server,
     cpu_seconds,
     fhir_server,
+    machine_seconds,
     memory,
     mongo_url,
     mongod_pid,
@@ -37,7 +38,7 @@ WRITES = ["update", "create", "transaction of 100"]
 CONTENT = {"transaction of 100": 100}
 
 HEAD = f"{'operation':<23}{'stored':>8}{'conn':>6}{'req/s':>9}{'res/s':>9}{'p50 ms':>8}{'p99 ms':>8}"
-HEAD += f"{'server µs':>11}{'mongod µs':>11}"
+HEAD += f"{'server µs':>11}{'mongod µs':>11}{'others':>8}"
 
 
 class Row(NamedTuple):
@@ -49,6 +50,7 @@ class Row(NamedTuple):
     p99: float
     server: float
     mongod: float
+    others: float
     errors: dict[str, int]
 
     def __str__(self) -> str:
@@ -57,28 +59,27 @@ class Row(NamedTuple):
         return (
             f"{self.operation:<23}{stored:>8}{self.connections:>6}{self.rate:>9,.0f}{self.rate * content:>9,.0f}"
             f"{self.p50 * 1000:>8.1f}{self.p99 * 1000:>8.1f}{self.server * 1e6:>11,.0f}{self.mongod * 1e6:>11,.0f}"
+            f"{self.others:>8.0%}"
         )
+
+
+def spent(server: Server, client: Client, database: int | None) -> list[float]:
+    """Processor seconds of the server, the database, and all other processes but the load generator."""
+    ours = [cpu_seconds(server.pid), cpu_seconds(database) if database else 0.0]
+    return [*ours, machine_seconds() - sum(ours) - cpu_seconds(client.pid)]
 
 
 def measure(client: Client, server: Server, operation: str, connections: int, stored: int, **job: Any) -> Row:
     """One line of the table; errors of the answers are part of it."""
     database = job.pop("mongod", None)
-    before = cpu_seconds(server.pid), cpu_seconds(database) if database else 0
+    before = spent(server, client, database)
     found = client.run(operation=operation, port=server.port, connections=connections, **job)
-    spent = cpu_seconds(server.pid) - before[0], (cpu_seconds(database) if database else 0) - before[1]
-    requests = max(found["requests"], 1)
-    rate = found["requests"] / found["seconds"]
-    row = Row(
-        operation,
-        stored,
-        connections,
-        rate,
-        found["p50"],
-        found["p99"],
-        spent[0] / requests,
-        spent[1] / requests,
-        found["errors"],
-    )
+    used = [after - start for after, start in zip(spent(server, client, database), before, strict=True)]
+    requests, seconds = max(found["requests"], 1), found["seconds"]
+    cost = used[0] / requests, used[1] / requests
+    others = max(used[2], 0) / seconds / (os.cpu_count() or 1)
+    rate = found["requests"] / seconds
+    row = Row(operation, stored, connections, rate, found["p50"], found["p99"], *cost, others, found["errors"])
     print(row, flush=True)
     for text, count in row.errors.items():
         print(f"    {count} × {text}", flush=True)
@@ -112,14 +113,14 @@ def ready(data: Path) -> Iterator[Server]:
         server.stop()
 
 
-def ceiling(client: Client, seconds: float) -> dict[int, float]:
-    """Plain answers per second, by connections."""
+def ceiling(client: Client, seconds: float) -> dict[int, Row]:
+    """Plain answers, by connections."""
     server = plain_server()
     try:
         rows = [measure(client, server, "plain answer", n, 0, seconds=seconds) for n in CONNECTIONS]
     finally:
         server.stop()
-    return {row.connections: row.rate for row in rows}
+    return {row.connections: row for row in rows}
 
 
 def interactions(data: Path, size: int, seconds: float) -> list[Row]:
@@ -165,24 +166,30 @@ def load(data: Path) -> float | None:
     return rate
 
 
-def aims(plain: dict[int, float], rows: list[Row], loaded: float | None) -> None:
+def aims(plain: dict[int, Row], rows: list[Row], loaded: float | None) -> None:
     """What was aimed for and what was reached, with 64 connections."""
-    rate = {(row.operation, row.stored): row.rate for row in rows if row.connections == 64}
+    found = {(row.operation, row.stored): row for row in rows if row.connections == 64}
     first, last = min(row.stored for row in rows), max(row.stored for row in rows)
     print("\naim (64 connections)                      wanted    reached")
 
     def line(what: str, wanted: str, reached: str, met: bool) -> None:
         print(f"{what:<40}{wanted:>8}{reached:>11}{'' if met else '   missed'}")
 
-    share = rate["read", first] / plain[64]
+    read = found["read", first]
+    share, cost = read.rate / plain[64].rate, plain[64].server / read.server
     line("reads, of the plain answers", "45 %", f"{share:.0%}", share >= 0.45)
+    line("the same by processor time a request", "45 %", f"{cost:.0%}", cost >= 0.45)
     for what, wanted in (("create", 3_000), ("search identifier", 3_000)):
-        line(f"{what}/s", f"{wanted:,}", f"{rate[what, first]:,.0f}", rate[what, first] >= wanted)
+        rate = found[what, first].rate
+        line(f"{what}/s", f"{wanted:,}", f"{rate:,.0f}", rate >= wanted)
     if loaded is not None:
         line("load, resources/s", "2,000", f"{loaded:,.0f}", loaded >= 2_000)
     for what in ("read", "search identifier") if last > first else ():
-        cost = rate[what, first] / rate[what, last] - 1
-        line(f"{what}, cost of {last // first} × as many", "20 %", f"{cost:.0%}", cost <= 0.2)
+        small, large = found[what, first], found[what, last]
+        growth = (large.server + large.mongod) / (small.server + small.mongod) - 1
+        line(f"{what}, cost of {last // first} × as many", "20 %", f"{growth:.0%}", growth <= 0.2)
+    busiest = max(row.others for row in rows)
+    print(f"\nOther processes took up to {busiest:.0%} of this machine's {os.cpu_count()} processors meanwhile.")
 
 
 def main() -> None:

@@ -34,6 +34,12 @@ def memory(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def machine_seconds() -> float:
+    """Processor time that everybody on this machine has used so far."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (sum(fields) - fields[3] - fields[4]) / TICK
+
+
 class Server:
     """A server process that answers HTTP on a port of its own."""
 
@@ -84,6 +90,10 @@ class Client:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def run(self, **job: Any) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout

@@ -85,6 +85,7 @@ ROUTES: dict[str, dict[str, Route]] = {
 INTERACTIONS = frozenset(route.interaction for routes in ROUTES.values() for route in routes.values())
 OFFERED = {type: offered(type) for type in ("", *RESOURCE_TYPES)}
 
+READ = ROUTES["TI"]["GET"]
 WORDS = {"_history": "H", "_search": "S", "*": "A"}
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
@@ -104,6 +105,8 @@ def _letter(number: int, part: str) -> str:
 
 def find(method: str, parts: tuple[str, ...]) -> Route:
     """The route of a request; FhirError 400, 404 or 405 where there is none."""
+    if method == "GET" and len(parts) == 2 and parts[0] in RESOURCE_TYPES and ID.fullmatch(parts[1]):
+        return READ  # most requests are reads, and this way costs them 2 µs less
     letters = shape(parts)
     routes = ROUTES.get(letters)
     if routes is None:
