@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from fhir_server.context import Context, Resource
@@ -28,6 +28,8 @@ from terminology.library import Library as Terminology
 from terminology.operations import Asking
 from terminology.operations import run as ask
 from terminology.request import Parameters
+
+T = TypeVar("T")
 
 KEEP = 2.0  # seconds until a definition is looked up again: a changed profile takes effect in all workers by then
 ROUNDS = 500  # lookups of one validation; US Core needs about 30 for a Patient
@@ -152,6 +154,18 @@ async def full(
         except Missing as missing:
             await _fetch(missing, definitions, targets, context)
     raise FhirError("too-costly", "The validation needs too many definitions.")
+
+
+async def structures(work: Callable[[Callable[[str], Resource | None]], T], context: Context) -> T:
+    """The result of `work`, which is given a way to find StructureDefinitions by url."""
+    definitions = _definitions_of(_store(context))
+    library = Library(definitions.find)
+    for _ in range(ROUNDS):
+        try:
+            return work(library.structure)
+        except Missing as missing:
+            await definitions.learn(*missing.key, context)
+    raise FhirError("too-costly", "This needs too many definitions.")
 
 
 async def _fetch(

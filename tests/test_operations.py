@@ -286,3 +286,54 @@ async def test_profiles_are_checked(context: Context) -> None:
     assert (
         await ask(context, "POST", "", bundle_of("transaction", entry("PATCH", "Patient/p7", binary)))
     ).status == 422
+
+
+async def test_stats(chart: Context) -> None:
+    """Mean, median and the rest over the values of a code (R4 observation-operation-stats)."""
+    for number, value in enumerate((60, 70, 80, 90)):
+        quantity = {"value": value, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}
+        row = observation(id=f"v{number}", valueQuantity=quantity, effectiveDateTime=f"2024-01-0{number + 1}")
+        await ask(chart, "PUT", f"Observation/v{number}", row)
+    names = ("average", "median", "minimum", "maximum", "count", "std-dev", "total-count")
+    url = "Observation/$stats?subject=Patient/p1&code=8867-4&system=http://loinc.org&period=x"
+    assert (await ask(chart, "GET", url)).status == 400
+    asked = "&".join(f"statistic={name}" for name in names)
+    found = content(await ask(chart, "GET", f"Observation/$stats?subject=Patient/p1&code=8867-4&{asked}"))
+    made = found["parameter"][0]["resource"]
+    assert check(made) == []
+    values = [float(row["valueQuantity"]["value"]) for row in made["component"]]
+    assert values == [75, 75, 60, 90, 4, 12.90994449, 9]
+    assert made["component"][0]["valueQuantity"]["code"] == "/min"
+    assert (await ask(chart, "GET", "Observation/$stats?subject=Patient/p1&code=x&statistic=nonsense")).status == 400
+    assert (await ask(chart, "GET", "Observation/$stats?code=x&statistic=count")).status == 400
+
+
+async def test_snapshot(context: Context) -> None:
+    """The differential laid over the base, for what is sent, stored or named."""
+    sent = content(await ask(context, "POST", "StructureDefinition/$snapshot", PROFILE))
+    elements = {row["id"]: row for row in sent["snapshot"]["element"]}
+    assert elements["Patient.birthDate"]["min"] == 1
+    assert "Patient.name" in elements
+    official = "http://hl7.org/fhir/StructureDefinition/Patient"
+    assert (await ask(context, "GET", f"StructureDefinition/$snapshot?url={official}")).status == 200
+    assert (await ask(context, "GET", "StructureDefinition/$snapshot?url=http://none")).status == 404
+
+
+async def test_expunge(context: Context) -> None:
+    """What is erased is as if it had never been; the current version stays unless it is deleted."""
+    for year in range(2000, 2004):
+        await ask(context, "PUT", "Patient/p1", patient(id="p1", birthDate=str(year)))
+    assert (await ask(context, "POST", "Patient/p1/$expunge", parameters())).status == 400
+    asked = parameters(expungePreviousVersions={"valueBoolean": True})
+    done = content(await ask(context, "POST", "Patient/p1/$expunge", asked))
+    assert done["parameter"] == [{"name": "count", "valueInteger": 4}]
+    assert (await ask(context, "GET", "Patient/p1/_history/2")).status == 404
+    assert (await ask(context, "GET", "Patient/p1")).headers["ETag"] == 'W/"5"'
+    deleted = parameters(expungeDeletedResources={"valueBoolean": True})
+    await ask(context, "POST", "Patient/p1/$expunge", deleted)
+    assert (await ask(context, "GET", "Patient/p1")).status == 200
+    await ask(context, "DELETE", "Patient/p1")
+    await ask(context, "POST", "Patient/p1/$expunge", deleted)
+    assert (await ask(context, "GET", "Patient/p1")).status == 404
+    assert (await ask(context, "PUT", "Patient/p1", patient(id="p1"))).headers["ETag"] == 'W/"1"'
+    assert (await ask(context, "GET", "Patient/p1/$expunge?expungeEverything=true")).status == 405

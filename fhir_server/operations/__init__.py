@@ -8,7 +8,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.context import Context, Request
-from fhir_server.operations import content, document, everything, fhirpath, lastn, meta, terminology, validate
+from fhir_server.operations import (
+    content,
+    document,
+    everything,
+    expunge,
+    fhirpath,
+    lastn,
+    meta,
+    snapshot,
+    stats,
+    terminology,
+    validate,
+)
 from fhir_server.operations.call import Call, Operation, Row, operation_of
 from fhir_server.operations.parameters import given
 from fhir_server.respond import Response
@@ -29,7 +41,10 @@ ROWS: tuple[Row, ...] = (
     Row("Group-everything", everything.run),
     Row("Practitioner-everything", everything.run),
     Row("Observation-lastn", lastn.run, open=True),
+    Row("Observation-stats", stats.run),
     Row("Composition-document", document.run),
+    Row("StructureDefinition-snapshot", snapshot.run),
+    Row("Resource-expunge", expunge.run),
     Row("CodeSystem-lookup", terminology.run, open=True),
     Row("CodeSystem-validate-code", terminology.run, open=True),
     Row("CodeSystem-subsumes", terminology.run, open=True),

@@ -1,0 +1,26 @@
+"""StructureDefinition/$snapshot: the snapshot of a profile (R4 structuredefinition-operation-snapshot.html)."""
+
+from __future__ import annotations
+
+from fhir_server.checking import structures
+from fhir_server.context import Context
+from fhir_server.operations.call import Call
+from fhir_server.operations.stored import stored_resource
+from fhir_server.respond import Response, resource_answer
+from profiles.outcome import FhirError
+from profiles.validate import generate
+
+
+async def run(call: Call, context: Context) -> Response:
+    """The StructureDefinition with a snapshot made from its base and its differential."""
+    definition = call.one("definition")
+    if definition is None and call.id:
+        definition = await stored_resource(call, context)
+    if definition is None and call.one("url"):
+        definition = await structures(lambda find: find(call.one("url")), context)
+    if definition is None:
+        raise FhirError("not-found", "There is no such StructureDefinition; send it, or name one by its url.", "url")
+    if "snapshot" in definition and definition.get("derivation") != "constraint":
+        return resource_answer(definition)
+    elements = await structures(lambda find: generate(definition, find), context)
+    return resource_answer({**definition, "snapshot": {"element": elements}})
