@@ -264,3 +264,14 @@ def test_a_measure_report_fits_its_measure() -> None:
         "MeasureReport.group[0]: the population 'initial-population' of the Measure is missing",
         "MeasureReport.group[0].population[0]: a report of type summary lists no subjects",
     ]
+
+
+def test_a_rule_may_ask_for_a_profile() -> None:
+    """conformsTo() in an invariant checks the resource against that profile."""
+    rule = {"key": "x-1", "severity": "error", "human": "Narrow", "expression": f"conformsTo('{P}/narrow')"}
+    narrow = profile("Patient", [{"path": "Patient.name", "min": 1}]) | {"url": P + "/narrow"}
+    library = Library(find=Shelf([profile("Patient", [{"path": "Patient", "constraint": [rule]}]), narrow]).find)
+    assert said(validate({"resourceType": "Patient", "active": True}, library, profiles=[P])) == [
+        "error Patient: Narrow (x-1)"
+    ]
+    assert validate({"resourceType": "Patient", "name": [{"text": "x"}]}, library, profiles=[P]) == []

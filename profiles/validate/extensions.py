@@ -15,19 +15,20 @@ Json = dict[str, Any]
 
 
 SD = "http://hl7.org/fhir/StructureDefinition/"
-# Where the specification itself uses extensions beyond the contexts it published for them.
-ALSO_ON = {
-    SD + "structuredefinition-fhir-type": {"ElementDefinition.type"},
-    SD + "structuredefinition-normative-version": {
-        "ElementDefinition",
-        "CanonicalResource",
+# Where extensions are used beyond the contexts R4 published for them: by the specification itself, and as the later
+# extension pack allows. A trailing dot means everything below.
+ALSO_ON: dict[str, tuple[str, ...]] = {
+    SD + "capabilitystatement-expectation": ("CapabilityStatement.", "SearchParameter."),
+    SD + "regex": ("ElementDefinition.type",),
+    SD + "structuredefinition-fhir-type": ("ElementDefinition.type",),
+    SD + "structuredefinition-normative-version": (
         "CodeSystem",
-        "ValueSet",
+        "ElementDefinition",
         "OperationDefinition",
-    },
-    SD + "regex": {"ElementDefinition.type"},
-    SD + "translation": {"ValueSet.expansion.contains"},
-    SD + "valueset-concept-comments": {"CodeSystem.concept"},
+        "ValueSet",
+    ),
+    SD + "translation": ("ValueSet.expansion.contains",),
+    SD + "valueset-concept-comments": ("CodeSystem.concept",),
 }
 
 
@@ -77,7 +78,10 @@ def _check_modifier(report: Report, spot: Spot, structure: Json) -> None:
 
 def _is_allowed(spot: Spot, url: str, contexts: list[Json]) -> bool:
     names = places(spot.parent) if spot.parent else set()
-    return bool(names & ALSO_ON.get(url, set())) or any(_in_context(spot, names, c) for c in contexts)
+    if any(_in_context(spot, names, c) for c in contexts):
+        return True
+    also = ALSO_ON.get(url, ())
+    return any(n in also or (a.endswith(".") and n.startswith(a)) for n in names for a in also)
 
 
 def _in_context(spot: Spot, names: set[str], context: Json) -> bool:

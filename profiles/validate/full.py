@@ -29,6 +29,7 @@ def validate(
 ) -> list[Issue]:
     """Every issue of a resource: errors and warnings, in the order they were found; never raises for bad content."""
     report = Report(library or Library(), options or Options())
+    report.conforms = partial(_conforms, report)
     if not surely_valid(resource):
         for issue in resource_faults(resource):
             report.error(issue.code, issue.expression[0] if issue.expression else "", _bare(issue))
@@ -52,6 +53,19 @@ def _run(report: Report, check: Check, spot: Spot, broken: bool) -> None:
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         if not broken:
             report.add("warning", "processing", spot, "not every rule could be checked: a definition is malformed")
+
+
+def _conforms(report: Report, value: Any, url: str) -> bool | None:
+    """What `conformsTo(url)` says of a resource; None where the profile is not known."""
+    if (
+        not isinstance(value, dict)
+        or value.get("resourceType") not in RESOURCE_TYPES
+        or not report.library.profile(url)
+    ):
+        return None
+    trial = report.trial()
+    check_profile(trial, whole(value), url)
+    return not trial.failed()
 
 
 def _check_claim(report: Report, spot: Spot, url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +38,7 @@ class Report:
     issues: list[Issue] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     busy: set[tuple[int, str]] = field(default_factory=set)  # (resource, profile) being checked: references may circle
+    conforms: Callable[[Any, str], bool | None] | None = None  # what conformsTo() asks
     _environment: Environment | None = None
 
     def add(self, severity: str, code: str, spot: Spot | str, text: str, key: str = "") -> None:
@@ -65,7 +66,7 @@ class Report:
 
     def trial(self) -> Report:
         """A report of its own, to see whether something would fit."""
-        return Report(self.library, self.options, busy=self.busy)
+        return Report(self.library, self.options, busy=self.busy, conforms=self.conforms)
 
     def environment(self, spot: Spot) -> Environment:
         """What an invariant at this place may ask: the same for all places of a resource."""
@@ -76,6 +77,7 @@ class Report:
                 root=spot.root,
                 resolve=lambda reference: find_target(self.library, spot, reference),
                 member_of=self.library.member_of,
+                conforms=self.conforms,
             )
         return made
 
