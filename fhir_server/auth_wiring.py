@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.routing import Route
 
 from fhir_server.auditing import Trail
+from fhir_server.auth_demo import open_demo
 from fhir_server.auth_http import Choice, Portal
 from fhir_server.auth_outside import bounded, fetcher
 from fhir_server.auth_routes import auth_routes
@@ -61,6 +62,9 @@ async def open_auth(config: Config, context: Context) -> Auth:
     made = await users.first_admin(realm)
     if made is not None:
         tell_password(*made)
+    told = await open_demo(realm, store) if config.demo else None
+    if told is not None:
+        print(told, flush=True)
     rates = {"data": config.rate_data, "files": config.rate_files, "general": config.rate_general}
     routes = auth_routes(Portal(realm, directory_of(gate, context)))
     return Auth(context, gate, routes, Limits(realm.records, context.now, rates))

@@ -144,7 +144,7 @@ async def full(
 
     def work(terminology: Terminology) -> list[Issue]:
         library = Library(
-            definitions.find, _membership(terminology), _resolver(targets, context), trees=definitions.trees
+            definitions.find, membership(terminology), _resolver(targets, context), trees=definitions.trees
         )
         return validate(resource, library, profiles=urls, options=options)
 
@@ -197,7 +197,7 @@ CODED = {"Coding": ("coding", "valueCoding"), "CodeableConcept": ("codeableConce
 NO_CLOCK = Clock(EPOCH, "")
 
 
-def _membership(terminology: Terminology) -> Callable[[Any, str, str], bool | None]:
+def membership(terminology: Terminology) -> Callable[[Any, str, str], bool | None]:
     """Whether a value is in a value set, None where the terminology cannot tell."""
 
     def member_of(value: Any, type: str, value_set: str) -> bool | None:

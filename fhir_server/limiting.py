@@ -24,14 +24,15 @@ FILES = frozenset({"Binary", "Media", "DocumentReference"})
 
 @dataclass(slots=True)
 class Counter:
-    """What is known of one key in this minute: counted here and not yet told, and by all workers together."""
+    """What is known of one key in this minute: counted here, on the way to the others, and by all workers together."""
 
     here: int = 0
+    told: int = 0
     known: int = 0
 
     @property
     def total(self) -> int:
-        return self.here + self.known
+        return self.here + self.told + self.known
 
 
 @dataclass(slots=True)
@@ -86,14 +87,16 @@ class Limits:
 
     async def _tell(self, key: str, counter: Counter, window: int) -> None:
         told = counter.here
+        counter.here, counter.told = 0, counter.told + told
         try:
             known = await self.records.count(
                 "limits", f"{key} {window}", told, self.now() + timedelta(seconds=2 * WINDOW)
             )
         except FhirError:
-            return
-        counter.known = known
-        counter.here -= told
+            counter.here += told
+        else:
+            counter.known = max(counter.known, known)
+        counter.told -= told
 
     async def close(self) -> None:
         """Let a flush that is under way finish."""

@@ -45,7 +45,7 @@ STATUS: dict[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One OperationOutcome.issue; `expression` is a FHIRPath to the place at fault, such as `Patient.contact[1].name`."""
+    """One OperationOutcome.issue; `expression` is a FHIRPath to the place at fault: `Patient.contact[1].name`."""
 
     severity: str
     code: str

@@ -9,8 +9,9 @@ from itertools import chain
 from profiles.outcome import FhirError
 from terminology.compose import Composer, Report
 from terminology.concepts import Json
+from terminology.faults import Asked
 from terminology.library import Library
-from terminology.membership import Asked, Found, ValueSets
+from terminology.membership import Found, ValueSets
 from terminology.packed import PackedSystem
 from terminology.request import Options
 from terminology.systems import System

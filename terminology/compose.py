@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from profiles.outcome import FhirError
 from terminology.concepts import Concept, Designation, Json
-from terminology.filters import Selection, select
-from terminology.membership import (
-    ValueSets,
+from terminology.faults import (
     list_names,
     missing_supplements,
     standing_of,
@@ -17,6 +15,8 @@ from terminology.membership import (
     vurl,
     wanted_supplements,
 )
+from terminology.filters import Selection, select
+from terminology.membership import ValueSets
 from terminology.messages import refuse
 from terminology.packed import Codes, PackedSystem
 from terminology.systems import Resolved

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from profiles.outcome import FhirError
 from terminology.concepts import Concept, Designation, Json, value_of
+from terminology.faults import missing_supplements, unknown_for_expansion
 from terminology.languages import display_of
 from terminology.library import Library
-from terminology.membership import missing_supplements, unknown_for_expansion
 from terminology.request import Options, Parameters, answer, options_of, parameter
 from terminology.systems import Resolved
 from terminology.versions import canonical, listing

@@ -9,19 +9,10 @@ from dataclasses import dataclass
 from profiles.outcome import FhirError, operation_outcome
 from terminology.concepts import Json
 from terminology.displays import Names, check_display
+from terminology.faults import Asked, check_standing, check_version, unknown_code, unknown_system
 from terminology.languages import display_of
 from terminology.library import Library
-from terminology.membership import (
-    Asked,
-    Checker,
-    Found,
-    MissingImport,
-    ValueSets,
-    check_standing,
-    check_version,
-    unknown_code,
-    unknown_system,
-)
+from terminology.membership import Checker, Found, MissingImport, ValueSets
 from terminology.messages import refuse
 from terminology.request import Options, Parameters, answer, of_resource, options_of, parameter
 from terminology.systems import Resolved

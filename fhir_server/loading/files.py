@@ -72,7 +72,7 @@ def units(file: File, tell: Callable[[int], None] = lambda size: None) -> Iterat
     """
     try:
         if plain_name(file.path).endswith(LINES):
-            yield from plan_lines(file.name, _read_lines(file.path, tell))
+            yield from plan_lines(file.name, read_lines(file.path, tell))
         else:
             yield from _document(file)
     except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -80,12 +80,13 @@ def units(file: File, tell: Callable[[int], None] = lambda size: None) -> Iterat
 
 
 def _document(file: File) -> Iterator[Unit | Fault | Passed]:
-    for piece in plan_document(file.name, _read(file.path)):
+    for piece in plan_document(file.name, read_document(file.path)):
         foreign = isinstance(piece, Fault) and piece.reason == NO_TYPE and not file.named
         yield Passed(file.name) if foreign else piece
 
 
-def _read(path: Path) -> bytes:
+def read_document(path: Path) -> bytes:
+    """The text of a file, unzipped."""
     with path.open("rb") as raw:
         zipped = raw.peek(2)[:2] == GZIP
         text = (gzip.GzipFile(fileobj=raw) if zipped else raw).read(LARGEST + 1)
@@ -94,7 +95,8 @@ def _read(path: Path) -> bytes:
     return text.removeprefix(BOM)
 
 
-def _read_lines(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
+def read_lines(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
+    """The lines of a file, unzipped."""
     with path.open("rb") as raw:
         zipped = raw.peek(2)[:2] == GZIP
         for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw):

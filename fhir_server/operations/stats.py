@@ -141,6 +141,6 @@ def _component(name: str, values: Values, found: list[Resource], sample: list[Re
         return row | {"dataAbsentReason": {"coding": [{"system": absent, "code": "not-applicable"}]}}
     value = work(counted)
     exact = Decimal(f"{value:.10g}") if not isinstance(value, int) else value
-    first = sample[0] if sample and name not in PLAIN else {}
-    unit = {key: first[key] for key in ("unit", "system", "code") if key in first}
+    first: Resource = sample[0] if sample and name not in PLAIN else {}
+    unit: Resource = {key: first[key] for key in ("unit", "system", "code") if key in first}
     return row | {"valueQuantity": {"value": exact, **unit}}
