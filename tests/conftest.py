@@ -12,7 +12,6 @@ import pytest
 from pymongo import MongoClient
 
 from fhir_server.store import Embedded, Store, open_store
-from profiles.outcome import FhirError
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,10 +33,7 @@ def anyio_backend() -> str:
 def mongod() -> Iterator[Embedded]:
     """The mongod of this test run, in a folder of its own that goes with it."""
     with tempfile.TemporaryDirectory(prefix="fhir-test-", ignore_cleanup_errors=True) as folder:
-        try:
-            embedded = asyncio.run(Embedded.start(folder, cache_gb=0.25, mortal=True))
-        except FhirError as error:
-            pytest.skip(f"no mongod for tests: {error.text}")
+        embedded = asyncio.run(Embedded.start(folder, cache_gb=0.25, mortal=True))
         yield embedded
         asyncio.run(embedded.stop())
 
