@@ -46,6 +46,7 @@ class App:
         self.stopping = False
         self._others = Starlette(
             routes=[
+                Route("/", self._doors),
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/terminology/icd10/search", self._icd10_search),
@@ -114,6 +115,11 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": error.text})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _doors(self, request: Request) -> JSONResponse:
+        """What is where, for somebody who opens the address in a browser."""
+        base = self.config.base
+        return JSONResponse({"fhir": base, "capabilities": f"{base}/metadata", "health": "/health/ready"})
 
     async def _live(self, request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from profiles.model import RESOURCE_TYPES
@@ -91,7 +91,16 @@ class Slot:
     container: Any
     key: Any
     text: str
-    kind: str  # reference, link or narrative
+    kind: str  # condition, link or narrative
+    place: str = ""
+
+
+class Condition(NamedTuple):
+    """A conditional reference: the type and criteria of its target, and the first place where it stands."""
+
+    type: str
+    pairs: Pairs
+    place: str
 
 
 @dataclass(slots=True)
@@ -100,7 +109,7 @@ class Plan:
 
     entries: list[Entry]
     slots: list[Slot] = field(default_factory=list)
-    conditions: dict[str, tuple[str, Pairs]] = field(default_factory=dict)
+    conditions: dict[str, Condition] = field(default_factory=dict)
 
 
 def query_of(text: str) -> Pairs:
@@ -187,7 +196,9 @@ def plan(entries: list[Entry], new_id: Callable[[], str], base: str) -> Plan:
     for entry in entries:
         if entry.resource is not None and not entry.is_operation:
             made.slots += slots_of(entry, known)
-    made.conditions = {slot.text: _criteria(slot) for slot in made.slots if slot.kind == "condition"}
+    for slot in made.slots:
+        if slot.kind == "condition":
+            made.conditions.setdefault(slot.text, _condition(slot))
     return made
 
 
@@ -272,7 +283,8 @@ def _walk(value: Any, entry: Entry, known: set[str], found: list[Slot], path: li
 def _slot(value: Any, key: Any, text: str, entry: Entry, known: set[str], path: list[Any]) -> Slot | None:
     if key == "reference":
         kind = _reference_kind(text, known)
-        return Slot(entry, value, key, text, kind) if kind else None
+        place = _place(entry, path) if kind == "condition" else ""
+        return Slot(entry, value, key, text, kind, place) if kind else None
     if key == "div" and ("href" in text or "src" in text):
         return Slot(entry, value, key, text, "narrative")
     if stem(text) in known and _is_link([*path, key]):
@@ -306,9 +318,14 @@ def _is_link(path: list[Any]) -> bool:
     return type in LINKED
 
 
-def _criteria(slot: Slot) -> tuple[str, Pairs]:
+def _place(entry: Entry, path: list[Any]) -> str:
+    """`Bundle.entry[1].resource.subject` of a path such as ["Observation", "subject"]."""
+    return f"{entry.place}.resource" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path[1:])
+
+
+def _condition(slot: Slot) -> Condition:
     type, _, query = slot.text.partition("?")
-    return type, parse_qsl(query, keep_blank_values=True)
+    return Condition(type, parse_qsl(query, keep_blank_values=True), slot.place)
 
 
 # Filling them in

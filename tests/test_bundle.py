@@ -123,6 +123,9 @@ async def test_relative_absolute_and_versioned_references(context: Context) -> N
     assert found == [name, name, f"{name}/_history/1", "Patient/78"]
 
 
+SUBJECT = "Bundle.entry[0].resource.subject"
+
+
 async def test_conditional_references_are_resolved(context: Context) -> None:
     """Patient?identifier=... becomes the one match; none or several refuse the transaction."""
     await ask(context, "PUT", "Patient/p1", patient(id="p1", **MRN))
@@ -133,7 +136,7 @@ async def test_conditional_references_are_resolved(context: Context) -> None:
     answer = await ask(context, "POST", "", none)
     assert (answer.status, text_of(answer)) == (
         412,
-        "The conditional reference Patient?identifier=http://h|2 matches no resource.",
+        f"{SUBJECT}: the conditional reference Patient?identifier=http://h|2 matches no resource.",
     )
     await ask(context, "POST", "Patient", patient(**MRN))
     answer = await ask(context, "POST", "", bundle_of("transaction", entry("POST", "Observation", sent)))

@@ -123,6 +123,7 @@ async def test_cors(client: httpx2.AsyncClient) -> None:
 async def test_other_paths(client: httpx2.AsyncClient) -> None:
     """Health answers, everything else is 404."""
     assert (await client.get("http://evil/health/live")).json() == {"status": "alive"}
+    assert (await client.get("http://evil/")).json()["capabilities"].endswith("/fhir/metadata")
     assert (await client.get("http://evil/health/ready")).json() == {"status": "ready"}
     assert (await client.get("http://evil/fhirx/Patient")).status_code == 404
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fhir_server.atomic import atomically
-from fhir_server.bundle import Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
+from fhir_server.bundle import Condition, Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
 from fhir_server.checking import faults
 from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
 from fhir_server.context import Context, Pairs, Request, Resource
@@ -164,9 +164,9 @@ async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
     first: dict[str, Entry] = {}
     for (entry, pairs), key in zip(open_entries, keys, strict=True):
         await _resolve_entry(entry, pairs, first.setdefault(key, entry), found, request, context)
-    for text, (type, pairs) in made.conditions.items():
-        own = first.get(match_key(type, narrowing(pairs)))
-        found.matches[text] = found.identity(own) if own else await _target(text, type, pairs, request, context)
+    for text, condition in made.conditions.items():
+        own = first.get(match_key(condition.type, narrowing(condition.pairs)))
+        found.matches[text] = found.identity(own) if own else await _target(text, condition, request, context)
     return found
 
 
@@ -191,10 +191,11 @@ def _only(matches: list[Stored], entry: Entry) -> None:
         raise placed(error, entry) from error
 
 
-async def _target(text: str, type: str, pairs: Pairs, request: Request, context: Context) -> str:
-    matches = await matching(type, pairs, request, context)
+async def _target(text: str, condition: Condition, request: Request, context: Context) -> str:
+    matches = await matching(condition.type, condition.pairs, request, context)
     if len(matches) != 1:
         number = "more than one resource" if matches else "no resource"
         code = "multiple-matches" if matches else "not-found"
-        raise FhirError(code, f"The conditional reference {text} matches {number}.", "Bundle", status=412)
+        told = f"{condition.place}: the conditional reference {text} matches {number}."
+        raise FhirError(code, told, condition.place, status=412)
     return f"{matches[0].type}/{matches[0].id}"
