@@ -256,6 +256,13 @@ def check_query(request: Request, context: Context, query: Query) -> None:
         raise refused("The search uses elements that are not shown to you.")
 
 
+def check_explain(request: Request, context: Context) -> None:
+    """Estimates count what the caller may not see, so `_explain` is for callers without limits."""
+    caller = caller_of(request, context)
+    if caller is not None and not unlimited(caller):
+        raise refused("_explain is not granted: it tells about resources of others.")
+
+
 def _hidden_keys(caller: Caller) -> frozenset[str]:
     if caller.hidden is None:
         rows = (row for policy in caller.principal.policies for row in policy.rows if row.hidden)

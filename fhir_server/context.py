@@ -60,6 +60,7 @@ class Request:
 class Context:
     """What every interaction may use; inside a transaction `store` is the transaction, `outer` what it is of.
 
+    `pending` are the search parameters (urls) that older resources are still being indexed for.
     `trail` is the audit trail (None without one), `done` what a transaction has carried out and will have told of.
     """
 
@@ -70,5 +71,6 @@ class Context:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     outer: Store | None = None
+    pending: frozenset[str] = frozenset()
     trail: Any = None
     done: list[tuple[Request, str, Any]] = field(default_factory=list)

@@ -13,11 +13,14 @@ from profiles.outcome import FhirError
 
 def count_asked(pairs: Pairs, config: Config) -> int:
     """The size of a page: what `_count` says, at most what the configuration allows."""
-    text = next((value for name, value in pairs if name == "_count"), None)
-    if text is None:
+    texts = [value for name, value in pairs if name == "_count"]
+    if not texts:
         return config.count
+    text = texts[0]
     if not (text.isascii() and text.isdigit()) or len(text) > 12:
-        raise FhirError("value", f"_count={text} is no whole number from 0 on.", "_count", status=400)
+        raise FhirError("value", f"_count={text} is no whole number from 0 on.", "http._count", status=400)
+    if len(texts) > 1:
+        raise FhirError("invalid", "_count is given more than once.", "http._count")
     return min(int(text), config.max_count)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -105,9 +106,13 @@ def searchset(
     total: int | None,
     links: Mapping[str, str],
     warnings: Sequence[Issue] = (),
+    scores: Mapping[str, float] = MappingProxyType({}),
 ) -> bytes:
-    """A searchset Bundle around stored bytes (http://hl7.org/fhir/R4/bundle.html#searchset)."""
+    """A searchset Bundle around stored bytes (http://hl7.org/fhir/R4/bundle.html#searchset); `scores` are by name."""
     entries = [_found(stored, body, b"match", context) for stored, body in matches]
+    if scores:
+        ranks = (scores[f"{stored.type}/{stored.id.partition('#')[0]}"] for stored, _ in matches)
+        entries = [entry[:-2] + b',"score":%.4f}}' % rank for entry, rank in zip(entries, ranks, strict=True)]
     entries += [_found(stored, body, b"include", context) for stored, body in included]
     if warnings:
         text = encode(operation_outcome(warnings))

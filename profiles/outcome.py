@@ -76,7 +76,7 @@ class FhirError(Exception):
         issues: Sequence[Issue] | None = None,
     ) -> None:
         super().__init__(text)
-        places = (expression,) if isinstance(expression, str) else tuple(expression)
+        places = (expression,) if isinstance(expression, str) and expression else tuple(expression)
         self.issues: tuple[Issue, ...] = tuple(issues) if issues else (Issue("error", code, text, places),)
         self.code = code
         self.text = text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from profiles import model
-from profiles.outcome import FhirError, Issue
+from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Chain, Clause, Has, Ids, Listed, OneOf, Updated, every, some, without
 from search.filter import filter_clause
 from search.params import TYPE_CODES, Parameter, Registry
@@ -51,10 +51,9 @@ class Criteria:
         """The parameter, or FhirError with the allowed choices."""
         found = self.registry.lookup(type_name or "Resource", code)
         if found is None:
-            known = ", ".join(p.code for p in self.registry.of(type_name or "Resource"))
+            known = {*SPECIALS, "_has", *(p.code for p in self.registry.of(type_name or "Resource"))}
             where = type_name or "a search over all types"
-            text = f"Unknown search parameter {code!r} for {where}; known are {known}"
-            raise FhirError("invalid", text, issues=[Issue("error", "invalid", text, (f"http.{code}",))])
+            raise invalid(f"Unknown search parameter {code!r} for {where}; known are {', '.join(sorted(known))}")
         self.around.asked.add(found.url)
         if not found.atoms:
             raise FhirError("not-supported", f"The search parameter {code!r} is not supported")

@@ -20,6 +20,8 @@ MOST_VALUES = 1_000
 OTHERS = frozenset({"_format", "_pretty", "_totalMethod"})
 SUMMARIES = ("true", "text", "data", "count", "false")
 TOTALS = ("none", "estimate", "accurate")
+INCLUDES = frozenset({"_include", "_revinclude"})
+REPEATED = frozenset({"_elements", "_type", *(f"{i}{m}" for i in INCLUDES for m in ("", ":iterate", ":recurse"))})
 UNSORTABLE = ("composite", "special", "sound")
 
 Pair = tuple[str, str]
@@ -163,25 +165,41 @@ def _types(
         if compartment and not registry.in_compartment(compartment[0], resource_type):
             raise FhirError("not-supported", f"{resource_type} is not in the compartment of a {compartment[0]}")
         return (resource_type,)
-    asked = [{known_type(t) for t in value.split(",")} for name, value in pairs if name == "_type"]
+    asked = [{_named_type(t) for t in value.split(",")} for name, value in pairs if name == "_type"]
     allowed = {t for t in model.RESOURCE_TYPES if not compartment or registry.in_compartment(compartment[0], t)}
     found = allowed.intersection(*asked)
     return None if not asked and not compartment else tuple(sorted(found))
 
 
+def _named_type(name: str) -> str:
+    try:
+        return known_type(name)
+    except FhirError as error:
+        raise placed(error, "_type") from None
+
+
 def known_type(name: str) -> str:
     """The name, when it is a resource type; FhirError otherwise."""
     if name not in model.RESOURCE_TYPES:
-        raise FhirError("invalid", f"{name!r} is not a resource type of FHIR R4", "http._type")
+        raise FhirError("invalid", f"{name!r} is not a resource type of FHIR R4")
     return name
 
 
 def _read(reading: Reading, name: str, value: str) -> None:
     control = CONTROLS.get(name.partition(":")[0])
     if control is not None:
-        reading.attempt(name, value, lambda: control(reading, name, value))
+        reading.attempt(name, value, lambda: control(_once(reading, name), name, value))
     else:
         reading.attempt(name, value, lambda: _check(reading, name, value))
+
+
+def _once(reading: Reading, name: str) -> Reading:
+    """Of two values of `_count` one would be ignored; `_include` and the like may be repeated."""
+    if name not in REPEATED and any(name == used for used, _ in reading.used):
+        raise FhirError("invalid", f"{name} is given more than once")
+    if name.partition(":")[0] != name and name.partition(":")[0] not in INCLUDES:
+        raise FhirError("invalid", f"{name}: {name.partition(':')[0]} has no modifiers")
+    return reading
 
 
 def _check(reading: Reading, name: str, value: str) -> None:

@@ -9,10 +9,11 @@ from fhir_server import access
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.headers import media
 from fhir_server.links import PAGE
-from fhir_server.paging import count_asked, page_url, self_url
+from fhir_server.paging import page_url, self_url
 from fhir_server.respond import Response, milliseconds, searchset
 from fhir_server.store import Stored
 from fhir_server.store.find import Found, find
+from fhir_server.store.find_explain import told
 from fhir_server.subsets import Subset, subset, subset_body
 from profiles.outcome import FhirError
 from search.query import Query, parse
@@ -38,37 +39,54 @@ async def search(request: Request, context: Context) -> Response:
     """A searchset Bundle."""
     token = request.first(PAGE)
     about = f"search {'/'.join(part for part in request.parts if part != '_search')}{access.mark(request)}"
-    state = context.seal.open(token, about) if token else {}
+    state = context.seal.open(alone(request, token), about) if token else {}
     pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
     query = _query(request, pairs, context)
     access.check_query(request, context, query)
+    if query.explain:
+        access.check_explain(request, context)
     visible = access.clause_of(request, context)
-    found = await find(context.store, query, registry=context.registry, cursor=state.get("cursor"), access=visible)
+    found = await find(
+        context.store,
+        query,
+        registry=context.registry,
+        cursor=state.get("cursor"),
+        access=visible,
+        pending=context.pending,
+    )
     links = {"self": self_url(request, list(query.used), context, token)}
     for relation in RELATIONS if found.next or found.prev else ():  # sealing a link takes 15 µs
         cursor = getattr(found, relation)
         if cursor is not None:
-            links[relation] = page_url(request, context, {"query": pairs, "cursor": cursor}, about)
+            links[relation] = page_url(request, context, {"query": query.used, "cursor": cursor}, about)
     found.matches = [access.shown(request, context, stored) for stored in found.matches]
     found.included = [access.shown(request, context, stored) for stored in found.included]
     return _answer(query, found, links, context)
 
 
+def alone(request: Request, token: str) -> str:
+    """The token of a page link; what was added to the link would be ignored, so it is refused."""
+    more = [name for name, _ in request.query if name != PAGE and name not in PRESENTATION]
+    if more:
+        raise FhirError("invalid", f"A page link is used as it is: {more[0]} cannot be added.", f"http.{more[0]}")
+    return token
+
+
 def _query(request: Request, pairs: Pairs, context: Context) -> Query:
+    """The query, with the size of a page that it gets; the parameters that it shows as used say so."""
     type, compartment = target(request)
-    narrowed = [pair for pair in pairs if pair[0] not in PRESENTATION]
-    lenient = request.prefer.handling == "lenient"
-    sized = [pair for pair in narrowed if pair[0] != "_count"]
-    count = ("_count", str(count_asked(narrowed, context.config)))
-    return parse(
+    query = parse(
         type,
-        [*sized, count],
+        [pair for pair in pairs if pair[0] not in PRESENTATION],
         context.registry,
-        lenient=lenient,
+        lenient=request.prefer.handling == "lenient",
         compartment=compartment,
         base=context.config.base,
         now=milliseconds(context.now()),
     )
+    count = min(context.config.count if query.count is None else query.count, context.config.max_count)
+    used = (*(pair for pair in query.used if pair[0] != "_count"), ("_count", str(count)))
+    return replace(query, count=count, used=used)
 
 
 def target(request: Request) -> tuple[str | None, tuple[str, str] | None]:
@@ -81,7 +99,7 @@ def target(request: Request) -> tuple[str | None, tuple[str, str] | None]:
 
 def _answer(query: Query, found: Found, links: dict[str, str], context: Context) -> Response:
     asked = subset(query.summary, query.elements)
-    warnings = [*query.warnings, *found.warnings]
+    warnings = [*query.warnings, *found.warnings, *(told(found.explanation) if found.explanation else ())]
     body = searchset(
         [(stored, _body(stored, asked)) for stored in found.matches],
         [(stored, _body(stored, asked if asked and asked.summary else None)) for stored in found.included],
@@ -89,6 +107,7 @@ def _answer(query: Query, found: Found, links: dict[str, str], context: Context)
         total=found.total,
         links=links,
         warnings=warnings,
+        scores=found.scores,
     )
     return Response(
         200, {}, body, compartments=tuple(stored.compartment for stored in (*found.matches, *found.included))

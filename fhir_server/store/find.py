@@ -73,6 +73,8 @@ class Search:
     clause: Clause = ALWAYS
     links: Links | None = None
     plan: Plan | None = None
+    ran: tuple[Mapping[str, Any], dict[str, Any]] | None = None  # the find that read a stretch of an order
+    begun: float = field(default_factory=time.monotonic)
     warnings: list[Issue] = field(default_factory=list)
 
     @property
@@ -147,7 +149,9 @@ async def _answer(search: Search, position: Position | None, clauses: Sequence[C
         wanted = await search.links.resolved(wanted)
     search.clause = wanted
     if query.count == 0 or query.summary == "count":
-        return Found([], total=await total_of(search), warnings=search.warnings)
+        found = Found([], total=await total_of(search), warnings=search.warnings)
+        found.explanation = await explained(search, 0) if query.explain else None
+        return found
     return await _page(search, position)
 
 

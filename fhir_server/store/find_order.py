@@ -57,6 +57,7 @@ async def _by_update(
     filter: Filter = {"$and": [*_of_types(search.types), *(hidden(c) for c in _others(clause))]}
     if position is not None:
         filter["$and"] += _after(position, way)
+    search.ran = filter, {"sort": {"at": way, "_id": way}, "hint": "at", "limit": limit}
     rows: list[Document] = await search.reads.find_documents(
         filter, sort={"at": way, "_id": way}, hint="at", limit=limit, max_time_ms=search.remaining()
     )
@@ -107,6 +108,7 @@ async def _by_stretch(
         filter = {"$and": [compile(stretch(parameter, low, high)), *(hidden(c) for c in _others(clause))]}
         rows = await _all_sorted(search, filter, position, limit)
         if len(rows) >= limit:
+            search.ran = filter, {}
             _WIDTHS[parameter.keys] = width
             return rows
         width *= GROWTH
