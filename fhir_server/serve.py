@@ -21,19 +21,35 @@ from fhir_server.demo import load_demo
 from fhir_server.protocol import uvicorn_settings
 from profiles.outcome import FhirError
 
-EXAMPLES = """
+ANYWHERE = """
 FHIR R4 server at {base}
 
 Try it:
   curl {base}/metadata
-  curl '{base}/Patient?_count=3&_pretty=true'
   curl -X POST {base}/Patient -H 'Content-Type: application/fhir+json' \\
        -d '{{"resourceType":"Patient","name":[{{"family":"Shaw","given":["Amy"]}}],"birthDate":"1987-02-20"}}'
   curl '{base}/Patient?name=shaw&_pretty=true'
-  curl {base}/Patient/_history
-
+  curl '{base}/Patient/_history?_count=3&_pretty=true'
+"""
+IN_THE_HOSPITAL = """
+In the demo hospital:
+  curl '{base}/Patient/p00001/$everything?_count=5&_pretty=true'
+  curl '{base}/Condition?code:below=http://hl7.org/fhir/sid/icd-10-cm|E11&_include=Condition:subject&_pretty=true'
+  curl '{base}/Observation?patient.gender=female&component-code-value-quantity=8480-6$gt140&_sort=-date&_pretty=true'
+  curl '{base}/ValueSet/$expand?url=http://hl7.org/fhir/sid/icd-10-cm?fhir_vs&filter=type+2+diab&count=5&_pretty=true'
+"""
+BEHIND_A_LOGIN = """
+FHIR R4 server at {base}, behind SMART on FHIR: {base}/.well-known/smart-configuration
+"""
+THE_END = """
 Stop it with Ctrl-C.
 """
+
+
+def greeting(config: Config) -> str:
+    """What to try next, in lines that work when they are pasted."""
+    parts = [BEHIND_A_LOGIN] if config.auth == "smart" else [ANYWHERE, IN_THE_HOSPITAL if config.demo else ""]
+    return "".join([*parts, THE_END]).format(base=config.base)
 
 
 class Server(uvicorn.Server):
@@ -46,7 +62,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started and not self.should_exit:
-            typer.echo(EXAMPLES.format(base=self._application.config.base))
+            typer.echo(greeting(self._application.config))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         drain = self._application.config.drain_seconds
@@ -114,7 +130,7 @@ def _run_workers(config: Config) -> None:
             workers=config.workers,
             **uvicorn_settings(config),
         )
-        typer.echo(EXAMPLES.format(base=config.base))
+        typer.echo(greeting(config))
         Multiprocess(settings, [sock]).run()
     finally:
         loop.run_until_complete(stack.aclose())

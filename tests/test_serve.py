@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fhir_server.config import Config
+from fhir_server.serve import greeting
+
 SERVE = [str(Path(sys.executable).with_name("fhir-server")), "serve"]
 
 
@@ -129,3 +132,18 @@ def test_a_database_that_does_not_answer_is_told_in_one_sentence() -> None:
 def test_a_missing_mongod_is_told_in_one_sentence(tmp_path: Path) -> None:
     said = failing("--data", str(tmp_path), "--port", str(free_port()), FHIR_MONGOD=str(tmp_path / "mongod"))
     assert "mongod, which is not there" in said and "Traceback" not in said, said
+
+
+def test_what_is_printed_to_try_works(tmp_path: Path) -> None:
+    """Every line of the greeting is pasted into a shell, and answers with a resource that holds something."""
+    port = free_port()
+    config = Config(port=port, demo=True)
+    lines = greeting(config).replace("\\\n", "").splitlines()
+    commands = [line for line in lines if line.startswith("  curl")]
+    assert len(commands) == 8
+    with served(tmp_path, port, "--demo"):
+        for command in commands:
+            done = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=True)
+            answer = json.loads(done.stdout)
+            assert answer["resourceType"] != "OperationOutcome", command
+            assert answer.get("total", 1) > 0, command
