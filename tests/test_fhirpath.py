@@ -190,10 +190,10 @@ def test_invariants_see_the_element_and_its_resource() -> None:
 )
 def test_bombs_end_in_an_error_soon(expression: str) -> None:
     """Attack D17: whatever the expression, an error within half a second."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FhirPathError):
         evaluate(PATIENT, expression)
-    assert time.perf_counter() - start < 2  # half a second on an idle machine
+    assert time.process_time() - start < 2  # half a second on an idle machine
 
 
 def test_huge_numbers_do_not_stall() -> None:

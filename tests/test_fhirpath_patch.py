@@ -167,10 +167,10 @@ def test_not_a_patch() -> None:
 def test_a_patch_of_costly_paths_ends_soon() -> None:
     """All paths of one patch share one budget."""
     path = "Patient" + ".name.where(given.select(%resource.descendants()).exists())" * 60
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FhirError):
         patch(*[operation("delete", path)] * 100)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_deep_value_is_refused() -> None:

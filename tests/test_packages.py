@@ -57,7 +57,7 @@ def test_a_package_says_what_it_is_and_has() -> None:
     ("raw", "text"),
     [
         (b"not a package", "is not gzipped"),
-        (gzip.compress(b"not a tar"), "no readable tar file"),
+        (gzip.compress(b"not a tar", mtime=0), "no readable tar file"),
         (tgz({"package/package.json": MANIFEST})[:-20], "cut off"),
         (tgz({"package/Patient-p.json": PATIENT}), "package.json is missing"),
         (tgz({"package/package.json": b'{"name":"x"}'}), "must have a name and a version"),

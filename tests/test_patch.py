@@ -78,10 +78,10 @@ def test_a_bad_operation_is_named_with_its_reason(operation: Any, status: int, t
 )
 def test_a_patch_bomb_is_refused_in_time(bomb: list[dict[str, Any]]) -> None:
     """SECURITY P25: many operations, copies that double, a huge path."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FhirError):
         json_patch(PATIENT, bomb)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_merge_patch_removes_with_null_and_replaces_lists() -> None:

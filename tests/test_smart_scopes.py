@@ -61,10 +61,10 @@ def test_s03_undefined_scopes_are_never_broadened(text: str) -> None:
 
 def test_s03_a_scope_bomb_is_refused_at_once() -> None:
     """10,000 scopes and a megabyte of scope are refused unread; an ordinary request is not."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert scopes.parse(" ".join(f"patient/Observation.rs?code=c{i}" for i in range(10_000))) is None
     assert scopes.parse("x" * 1_000_000) is None
-    assert time.perf_counter() - begin < 0.05
+    assert time.process_time() - begin < 0.05
     assert scopes.parse("launch openid patient/*.rs") is not None
 
 

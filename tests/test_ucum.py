@@ -76,11 +76,11 @@ def test_canonical(value: str, unit: str, expected: tuple[str, str]) -> None:
 def test_unknown_and_absurd_have_no_canonical_form() -> None:
     """No exception, no long reckoning."""
     assert ucum.canonical(Decimal(1), "foo") is None
-    start = time.perf_counter()
+    start = time.process_time()
     assert ucum.canonical(Decimal("1e300000"), "m") is None
     assert ucum.canonical(Decimal("NaN"), "m") is None
     assert ucum.canonical(Decimal("-1e200"), "[pH]") is None
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ async def test_l01_an_unknown_name_takes_as_long_as_a_wrong_password(world: Worl
     """The medians of known and unknown names differ by less than the noise of one hash."""
 
     async def timed(name: str) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert await users.by_password(world.realm, name, "wrong password") is None
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     known, unknown = [], []
     for number in range(8):

@@ -97,10 +97,10 @@ def test_the_place_of_a_fault_is_told() -> None:
 
 @pytest.mark.parametrize("bomb", [b"<!--" * 500_000, xml("<div>" * 100_000), b"<a b='" * 300_000])
 def test_hostile_xml_is_refused_in_linear_time(bomb: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FhirError):
         parse_xml(bomb)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_value_that_is_not_of_its_type_stays_for_the_validator() -> None:
