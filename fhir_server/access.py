@@ -33,6 +33,7 @@ OPERATIONS: dict[str, tuple[str, str | None]] = {
     "validate": ("", None),
     "convert": ("", None),
     "fhirpath": ("", None),
+    "graphql": ("", None),
     "diff": ("r", None),
     "everything": ("r", None),
     "lastn": ("s", "Observation"),

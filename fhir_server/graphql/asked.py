@@ -5,14 +5,17 @@ https://graphql.github.io/graphql-over-http/draft/ says what GET and JSON look l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.context import Request
+from fhir_server.formats import sent
 from fhir_server.headers import media
 from profiles.json import parse
 from profiles.outcome import FhirError
+
+DOCUMENT = "application/graphql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,9 @@ def asked(request: Request) -> Asked:
         return _of_values(dict(request.query))
     if request.resource is not None:
         return _of_json(request.resource)
-    kind = media(request.headers.get("content-type", "application/json")).name
-    read = BODIES.get(kind)
-    if read is None:
-        text = f"$graphql takes {', '.join(BODIES)}, not {kind}."
-        raise FhirError("not-supported", text, status=415)
-    return read(request.body, dict(request.query))
+    if media(request.headers.get("content-type", "application/json")).name == DOCUMENT:
+        return _of_values(dict(request.query) | {"query": _text(request.body)})
+    return _of_json(sent(request).read(request.body))
 
 
 def _of_values(values: Mapping[str, Any]) -> Asked:
@@ -62,19 +62,8 @@ def _of_json(body: Any) -> Asked:
     return _of_values({str(row.get("name")): row.get("valueString") for row in rows})
 
 
-def _json(body: bytes, query: Mapping[str, str]) -> Asked:
-    return _of_json(parse(body))
-
-
-def _document(body: bytes, query: Mapping[str, str]) -> Asked:
+def _text(body: bytes) -> str:
     try:
-        return _of_values({**query, "query": body.decode()})
+        return body.decode()
     except UnicodeDecodeError as error:
         raise FhirError("structure", "The GraphQL document is not valid UTF-8.") from error
-
-
-BODIES: dict[str, Callable[[bytes, Mapping[str, str]], Asked]] = {
-    "application/json": _json,
-    "application/fhir+json": _json,
-    "application/graphql": _document,
-}

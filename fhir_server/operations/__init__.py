@@ -14,6 +14,7 @@ from fhir_server.operations import (
     everything,
     expunge,
     fhirpath,
+    graphql,
     lastn,
     meta,
     snapshot,
@@ -36,6 +37,7 @@ ROWS: tuple[Row, ...] = (
     Row("Resource-convert", content.convert),
     Row("Resource-diff", content.difference),
     Row("Resource-fhirpath", fhirpath.run),
+    Row("Resource-graphql", graphql.run, raw=True),
     Row("Patient-everything", everything.run),
     Row("Encounter-everything", everything.run),
     Row("Group-everything", everything.run),
@@ -95,7 +97,7 @@ async def invoke(request: Request, context: Context) -> Response:
             "not-supported", f"${operation.name} changes things: use POST.", status=405, headers={"Allow": "POST"}
         )
     sent = None
-    if request.method == "POST" and (request.body or request.resource is not None):
+    if request.method == "POST" and not operation.raw and (request.body or request.resource is not None):
         sent = await body_of(request, context)
     parameters = {} if operation.open else given(operation, request.query, sent)
     path = request.parts[:-1]

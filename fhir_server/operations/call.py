@@ -48,13 +48,14 @@ class Row:
     """A row of the table: the id of the OperationDefinition, and what carries it out.
 
     `levels` are those of the definition that are offered. An open one reads the query and the posted body itself:
-    terminology takes parameters that later releases define.
+    terminology takes parameters that later releases define. The body of a raw one need not be a resource.
     """
 
     definition: str
     run: Run
     open: bool = False
     levels: tuple[str, ...] = LEVELS
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Operation:
     inputs: tuple[dict[str, Any], ...]
     run: Run
     open: bool = False
+    raw: bool = False
 
     def is_for(self, type: str) -> bool:
         """Whether resources of the type have it: `Resource` stands for all of them."""
@@ -103,7 +105,8 @@ def operation_of(row: Row) -> Operation:
         affects_state=bool(found.get("affectsState")) or found["code"] in STATEFUL,
         inputs=tuple(parameter for parameter in found.get("parameter", ()) if parameter["use"] == "in"),
         run=row.run,
-        open=row.open,
+        open=row.open or row.raw,
+        raw=row.raw,
     )
 
 

@@ -1,0 +1,178 @@
+"""A GraphQL request carried out: the data, or what was wrong, in GraphQL's words (R4 graphql.html#errors)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import lru_cache
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    FieldNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    OperationType,
+    execute,
+    get_operation_ast,
+)
+from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
+
+from fhir_server.context import Context, Request, Resource
+from fhir_server.graphql.asked import Asked
+from fhir_server.graphql.document import MOST_ERRORS, faults, parsed, place_of
+from fhir_server.graphql.reading import Reading
+from fhir_server.graphql.schema import schema_of
+from fhir_server.graphql.shape import shaped
+from fhir_server.respond import Response, failure
+from profiles.json import encode, parse
+from profiles.outcome import FhirError
+from search.params import Registry
+
+SECONDS = 15.0  # that one request may take
+MOST_DESCRIBED = 3_000_000  # values of the description of the whole schema
+JSON = "application/json"
+DESCRIBING = threading.Lock()
+
+
+class Counted(ExecutorThrowingOnIncremental):
+    """Carries out a document and counts every value that it makes."""
+
+    def execute_field(self, *arguments: Any) -> Any:
+        """One field of one object."""
+        self.context_value.count()
+        return super().execute_field(*arguments)
+
+
+async def answer(asked: Asked, request: Request, context: Context, root: Resource | None) -> Response:
+    """The answer to a query about the resource, or about the whole server."""
+    try:
+        document = parsed(asked.query)
+        operation = _operation(document, asked, request)
+        if _describes(operation):
+            body = await asyncio.to_thread(_described, asked.query, asked.operation, context.registry, _kind(root))
+            return Response(200, {}, body, media=JSON)
+        reading = Reading(request, context)
+        async with asyncio.timeout(SECONDS):
+            data = await _data(document, operation, asked, reading, root)
+        return Response(200, {}, encode({"data": data}), media=JSON, compartments=tuple(reading.compartments))
+    except TimeoutError:
+        return failed([(FhirError("too-costly", f"The query takes more than {SECONDS:.0f} seconds."), {})], request)
+    except Faults as error:
+        return failed(error.rows, request)
+    except FhirError as error:
+        return failed([(error, {})], request)
+
+
+class Faults(Exception):
+    """What went wrong, each with where it did."""
+
+    def __init__(self, rows: list[tuple[Exception, dict[str, Any]]]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+def _kind(root: Resource | None) -> str:
+    return str(root["resourceType"]) if root else ""
+
+
+def _operation(document: DocumentNode, asked: Asked, request: Request) -> OperationDefinitionNode:
+    operation = get_operation_ast(document, asked.operation)
+    if operation is None:
+        text = "Name the operation that is wanted in operationName: the document has none of the name, or several."
+        raise FhirError("invalid", text, "operationName")
+    if operation.operation is OperationType.SUBSCRIPTION:
+        raise FhirError("not-supported", "GraphQL subscriptions are not offered.", "query")
+    if operation.operation is OperationType.MUTATION and request.method != "POST":
+        raise FhirError("not-supported", "A mutation is sent by POST.", status=405, headers={"Allow": "POST"})
+    return operation
+
+
+async def _data(
+    document: DocumentNode, operation: OperationDefinitionNode, asked: Asked, reading: Reading, root: Resource | None
+) -> dict[str, Any]:
+    schema = schema_of(reading.context.registry, _kind(root))
+    _refuse(document, faults(document, schema))
+    result = execute(
+        schema,
+        document,
+        reading.held(root) if root is not None else None,
+        reading,
+        asked.variables,
+        asked.operation,
+        executor_class=Counted,
+    )
+    done: ExecutionResult = result if isinstance(result, ExecutionResult) else await result
+    _refuse(document, done.errors or [])
+    return shaped(done.data or {}, operation, document, schema, reading.suffixes)
+
+
+def _refuse(document: DocumentNode, errors: list[GraphQLError]) -> None:
+    """Raise what went wrong: "a 200 with data, or an error", and nothing in between."""
+    rows: list[tuple[Exception, dict[str, Any]]] = []
+    for error in errors[:MOST_ERRORS]:
+        place: dict[str, Any] = {"locations": [each.formatted for each in error.locations or ()]}
+        path = error.path or place_of(error, document)
+        own = error.original_error
+        cause = FhirError("invalid", error.message) if own is None or isinstance(own, GraphQLError) else own
+        rows.append((cause, place | ({"path": path} if path else {})))
+    if rows:
+        raise Faults(rows)
+
+
+def failed(rows: list[tuple[Exception, dict[str, Any]]], request: Request) -> Response:
+    """Errors in GraphQL's words, each with its OperationOutcome; the first decides the status."""
+    answers = [failure(error, request) for error, _ in rows]
+    told = []
+    for made, (error, place) in zip(answers, rows, strict=True):
+        outcome: Any = parse(made.body)
+        first = error.issues[0] if isinstance(error, FhirError) else None
+        if first and first.line and not place:
+            place = {"locations": [{"line": first.line, "column": first.column}]}
+        message = outcome["issue"][0]["diagnostics"]
+        told.append({"message": message, **place, "extensions": {"resource": outcome}})
+    headers = answers[0].headers
+    return Response(answers[0].status, headers, encode({"data": None, "errors": told}), media=JSON)
+
+
+# Introspection
+
+
+def _describes(operation: OperationDefinitionNode) -> bool:
+    """Whether the whole schema is asked for; it is asked for alone, for its description leaves out what is endless."""
+    chosen = operation.selection_set.selections
+    names = {node.name.value for node in chosen if isinstance(node, FieldNode)}
+    if "__schema" in names and (len(names) > 1 or len(names) < len(chosen)):
+        raise FhirError("not-supported", "__schema is asked for alone.", "query")
+    return "__schema" in names
+
+
+def _described(query: str, operation: str | None, registry: Registry, kind: str) -> bytes:
+    with DESCRIBING:
+        return _description(query, operation, registry, kind)
+
+
+@lru_cache(maxsize=4)  # 3.5 s of work and 11 MB of text, the same for everybody
+def _description(query: str, operation: str | None, registry: Registry, kind: str) -> bytes:
+    """The schema, described without reverse references: every type has hundreds of them."""
+    document, schema = parsed(query), schema_of(registry, kind, brief=True)
+    _refuse(document, faults(document, schema))
+    reading: Any = Describing()
+    done = execute(schema, document, None, reading, {}, operation, executor_class=Counted)
+    assert isinstance(done, ExecutionResult)
+    _refuse(document, done.errors or [])
+    return encode({"data": done.data})
+
+
+class Describing:
+    """The count of the values of a description."""
+
+    def __init__(self) -> None:
+        self.values = 0
+
+    def count(self) -> None:
+        """One more value; FhirError when there are too many."""
+        self.values += 1
+        if self.values > MOST_DESCRIBED:
+            raise FhirError("too-costly", "The description would be too long; ask with __type.", "query")

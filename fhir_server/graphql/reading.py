@@ -1,0 +1,162 @@
+"""What resolvers read and write: every edge is a read, a search or a write of its own at the one gate."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fhir_server import access
+from fhir_server.context import Context, Pairs, Request, Resource
+from fhir_server.interactions.create import create
+from fhir_server.interactions.delete import delete
+from fhir_server.interactions.update import update
+from fhir_server.respond import Response, milliseconds
+from fhir_server.store import Stored
+from fhir_server.store.find import Found, find
+from profiles.fhirpath import Environment, Node, compile
+from profiles.json import parse
+from profiles.outcome import FhirError
+from search.query import parse as parse_query
+from search.types.reference import local
+
+WIDTH = 16  # searches of one query at work at once
+MOST_VALUES = 100_000  # values of one answer: about a second of work
+WRITES = {"POST": ("create", create), "PUT": ("update", update), "DELETE": ("delete", delete)}
+
+
+@dataclass(slots=True)
+class Reading:
+    """One GraphQL request under way, in the name of its caller.
+
+    `compartments` are those of everything told, for the audit trail; `suffixes` are what `@slice` adds, by path.
+    """
+
+    request: Request
+    context: Context
+    values: int = 0
+    compartments: list[str] = field(default_factory=list)
+    suffixes: dict[tuple[str | int, ...], list[str]] = field(default_factory=dict)
+    _followed: dict[str, asyncio.Task[Resource | None]] = field(default_factory=dict)
+    _contained: dict[int, tuple[Resource, list[Any]]] = field(default_factory=dict)
+    _width: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WIDTH))
+
+    def count(self) -> None:
+        """One more value; FhirError when there are too many."""
+        self.values += 1
+        if self.values > MOST_VALUES:
+            text = f"The answer would have more than {MOST_VALUES:,} values; ask for fewer fields or shorter lists."
+            raise FhirError("too-costly", text, "query")
+
+    def loaded(self, stored: Stored) -> Resource:
+        """The resource as the caller may see it, its contained resources at hand."""
+        self.compartments.append(stored.compartment)
+        found: Any = parse(access.shown(self.request, self.context, stored).body or b"{}")
+        return self.held(found)
+
+    def held(self, resource: Resource) -> Resource:
+        """The resource, remembered as that which its references to `#...` speak of."""
+        inner = resource.get("contained")
+        if inner:
+            for node in _references(resource):
+                self._contained[id(node)] = (node, inner)
+        return resource
+
+    # Reading
+
+    async def read(self, kind: str, id: str, version: str = "") -> Resource | None:
+        """A resource by id, None where there is none for the caller; FhirError 403 where the type is not granted."""
+        request = replace(self.request, method="GET", parts=(kind, id), query=[])
+        await access.admit(request, self.context, "read")
+        store = self.context.store
+        stored = await (store.get_version(kind, id, int(version)) if version else store.get(kind, id))
+        if stored is None or stored.body is None or not await access.sees(request, self.context, stored):
+            return None
+        return self.loaded(stored)
+
+    async def follow(self, reference: Resource) -> Resource | None:
+        """The target of a reference; what is not here, not granted or not for the caller all look the same."""
+        text = str(reference.get("reference") or "")
+        if text.startswith("#"):
+            rows = self._contained.get(id(reference), (None, []))[1]
+            return next((row for row in rows if row.get("id") == text[1:]), None)
+        place = local(text, self.context.config.base)
+        if place is None:
+            return None
+        name = "/".join(place)
+        if name not in self._followed:
+            self._followed[name] = asyncio.ensure_future(self._target(*place))
+        return await self._followed[name]
+
+    async def _target(self, kind: str, id: str, version: str) -> Resource | None:
+        try:
+            return await self.read(kind, id, version if version.isdigit() and len(version) < 10 else "")
+        except FhirError as error:
+            if error.status == 403:
+                return None
+            raise
+
+    async def search(self, kind: str, pairs: Pairs, cursor: Any = None) -> tuple[Found, list[Resource]]:
+        """One page of a search of the caller."""
+        request = replace(self.request, method="GET", parts=(kind,), query=pairs)
+        await access.admit(request, self.context, "search-type")
+        registry, now = self.context.registry, milliseconds(self.context.now())
+        query = parse_query(kind, pairs, registry, base=self.context.config.base, now=now)
+        access.check_query(request, self.context, query)
+        visible = access.clause_of(request, self.context)
+        async with self._width:
+            found = await find(self.context.store, query, registry=registry, cursor=cursor, access=visible)
+        return found, [self.loaded(stored) for stored in found.matches]
+
+    def is_true(self, expression: str, value: Any, kind: str) -> bool:
+        """Whether a FHIRPath expression holds for an element or a resource."""
+        return self.evaluated(expression, value, kind) == [True]
+
+    def evaluated(self, expression: str, value: Any, kind: str) -> list[Any]:
+        """The values that a FHIRPath expression finds in an element or a resource."""
+        env = Environment(now=self.context.now())
+        return [node.value for node in compile(expression, kind)(Node(value, kind), env)]
+
+    # Page links
+
+    def sealed(self, kind: str, state: Any) -> str:
+        """A cursor for this caller and type alone."""
+        return self.context.seal.close(state, f"graphql {kind}{access.mark(self.request)}")
+
+    def opened(self, kind: str, cursor: str) -> Any:
+        """What a cursor stands for; FhirError 400 for one that was not made here for this caller."""
+        return self.context.seal.open(cursor, f"graphql {kind}{access.mark(self.request)}")
+
+    # Writing
+
+    async def write(self, method: str, kind: str, id: str = "", resource: Resource | None = None) -> Resource | None:
+        """Carry out a create, update or delete as REST does it, and have it told in the audit trail."""
+        parts = (kind, id) if id else (kind,)
+        request = replace(self.request, method=method, parts=parts, query=[], headers={}, body=b"", resource=resource)
+        interaction, _ = WRITES[method]
+        try:
+            answer = await self._written(request)
+        except Exception as error:
+            await self._tell(request, interaction, error)
+            raise
+        await self._tell(request, interaction, answer)
+        return self.loaded(answer.stored) if answer.stored is not None else None
+
+    async def _written(self, request: Request) -> Response:
+        interaction, handler = WRITES[request.method]
+        await access.admit(request, self.context, interaction)
+        return await handler(request, self.context)
+
+    async def _tell(self, request: Request, interaction: str, answer: Response | Exception) -> None:
+        if self.context.trail is not None:
+            await self.context.trail.record(request, interaction, answer)
+
+
+def _references(node: Any) -> list[Resource]:
+    """The references within a resource to what it contains."""
+    if isinstance(node, list):
+        return [found for item in node for found in _references(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node] if str(node.get("reference", "")).startswith("#") else []
+    return own + [found for value in node.values() for found in _references(value)]

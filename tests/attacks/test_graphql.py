@@ -1,0 +1,141 @@
+"""SECURITY.md T15: GraphQL passes the gate on every edge; each attack with its rightful twin."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from fhir_server.gate import Caller
+from fhir_server.store import Store
+from tests.hospital import Hospital, open_hospital
+
+pytestmark = pytest.mark.anyio
+
+EVERYTHING = "{ id performer { resource(optional: true) { id } } focus { resource(optional: true) { id } } }"
+
+
+@pytest.fixture
+async def hospital(store: Store) -> Hospital:
+    return await open_hospital(store)
+
+
+async def asked(hospital: Hospital, caller: Caller | None, query: str, at: str = "") -> tuple[int, Any]:
+    url = f"{at}/$graphql" if at else "$graphql"
+    answer = await hospital.ask(caller, "POST", url, {"query": query})
+    return answer.status, json.loads(answer.body)
+
+
+async def test_a_token_is_needed(hospital: Hospital) -> None:
+    """No token: 401; a token without scopes: 403; both in silence about what is there."""
+    assert (await hospital.ask(None, "POST", "$graphql", {"query": "{ PatientList { id } }"})).status == 401
+    nobody = hospital.caller("openid", "Admin", user="a")
+    assert (await hospital.ask(nobody, "GET", f"$graphql?query={quote('{ PatientList { id } }')}")).status == 403
+
+
+async def test_searches_stay_in_the_compartment(hospital: Hospital) -> None:
+    """Lists, connections and their counts hold what REST's searches hold."""
+    query = "{ PatientList { id } ObservationConnection { count edges { resource { id } } } }"
+    _, mine = await asked(hospital, hospital.app(), query)
+    assert mine["data"]["PatientList"] == [{"id": "P1"}]
+    assert mine["data"]["ObservationConnection"]["count"] == 4
+    assert {edge["resource"]["id"] for edge in mine["data"]["ObservationConnection"]["edges"]} == {
+        "o1",
+        "v1",
+        "mix",
+        "r1",
+    }
+    _, all_ = await asked(hospital, hospital.admin, query)
+    assert all_["data"]["ObservationConnection"]["count"] == 5
+
+
+async def test_what_is_another_patients_does_not_exist(hospital: Hospital) -> None:
+    """By id, as the instance and behind a reference: the same answer as for an id that never was."""
+    app = hospital.app()
+    for query, at in [("{ Patient(id: P2) { id } }", ""), ("{ id }", "Patient/P2"), ("{ id }", "Observation/o2")]:
+        there = await asked(hospital, app, query, at)
+        other = at.replace("P2", "zz").replace("o2", "zz")
+        nowhere = await asked(hospital, app, query.replace("P2", "zz"), other)
+        assert there[0] == nowhere[0] == 404
+        assert json.dumps(there).replace("P2", "zz").replace("o2", "zz") == json.dumps(nowhere)
+        assert (await asked(hospital, hospital.admin, query, at))[0] == 200
+    _, found = await asked(hospital, app, EVERYTHING, "Observation/mix")
+    assert found["data"]["focus"] == [{"resource": None}]
+    _, found = await asked(hospital, hospital.admin, EVERYTHING, "Observation/mix")
+    assert found["data"]["focus"] == [{"resource": {"id": "P2"}}]
+    status, found = await asked(hospital, app, "{ focus { resource { id } } }", "Observation/mix")
+    assert (status, found["errors"][0]["message"]) == (
+        404,
+        "Patient/P2 cannot be resolved; resource(optional: true) leaves it out.",
+    )
+
+
+async def test_reverse_references_pass_the_gate(hospital: Hospital) -> None:
+    """From a shared organization back to its patients, from a practitioner to observations: the own ones alone."""
+    back = "{ PatientList(_reference: organization) { id } }"
+    for caller, ids in [(hospital.app(), {"P1"}), (hospital.admin, {"P1", "P2"})]:
+        _, found = await asked(hospital, caller, back, "Organization/org")
+        assert {row["id"] for row in found["data"]["PatientList"]} == ids
+        chain = '{ ObservationList(_filter: "subject.family eq Bell") { id } }'
+        _, found = await asked(hospital, caller, chain)
+        assert bool(found["data"]["ObservationList"]) == ("P2" in ids)
+
+
+async def test_types_and_verbs_that_are_not_granted(hospital: Hospital) -> None:
+    """403 for a type; behind a reference it looks like nothing; search without read and read without search."""
+    narrow = hospital.app("patient/Observation.rs")
+    assert (await asked(hospital, narrow, "{ ConditionList { id } }"))[0] == 403
+    assert (await asked(hospital, narrow, "{ Patient(id: P1) { id } }"))[0] == 403
+    query = "{ ObservationList { subject { resource(optional: true) { id } } } }"
+    _, found = await asked(hospital, narrow, query)
+    assert {json.dumps(row) for row in found["data"]["ObservationList"]} == {'{"subject": {"resource": null}}'}
+    reader = hospital.app("patient/Observation.r")
+    assert (await asked(hospital, reader, "{ Observation(id: o1) { id } }"))[0] == 200
+    assert (await asked(hospital, reader, "{ ObservationList { id } }"))[0] == 403
+
+
+async def test_hidden_elements_are_gone(hospital: Hospital) -> None:
+    """What a role hides is null, in no filter, in no FHIRPath and in no search; the doctor sees it."""
+    tech = hospital.caller("user/*.cruds", "Lab technician", user="t")
+    query = "{ name { family } telecom { value } }"
+    _, found = await asked(hospital, tech, query, "Patient/P1")
+    assert found["data"] == {"name": [{"family": "Lovelace"}], "telecom": None}
+    _, found = await asked(hospital, hospital.doctor, query, "Patient/P1")
+    assert found["data"]["telecom"] == [{"value": "111"}]
+    through = "{ subject { resource { ... on Patient { telecom { value } } } } }"
+    _, found = await asked(hospital, tech, through, "Observation/o1")
+    assert found["data"]["subject"]["resource"] == {"telecom": None}
+    for arguments in ('telecom: "111"', 'phone: "111"', '_sort: "phone"', '_filter: "phone eq 111"'):
+        assert (await asked(hospital, tech, f"{{ PatientList({arguments}) {{ id }} }}"))[0] in (400, 403)
+        assert (await asked(hospital, hospital.doctor, f"{{ PatientList({arguments}) {{ id }} }}"))[0] == 200
+    by_path = "{ PatientList(fhirpath: \"telecom.where(value = '111').exists()\") { id } }"
+    assert (await asked(hospital, tech, by_path))[1]["data"] == {"PatientList": []}
+    assert (await asked(hospital, hospital.doctor, by_path))[1]["data"] == {"PatientList": [{"id": "P1"}]}
+
+
+async def test_mutations_pass_the_gate(hospital: Hospital) -> None:
+    """Writing needs the verb, and both contents inside the compartment."""
+    reader, app = hospital.app("patient/*.rs"), hospital.app()
+    fields = 'status: final, code: {text: "x"}, subject: {reference: "Patient/%s"}'
+    create = "mutation { ObservationCreate(res: {%s}) { id } }"
+    assert (await asked(hospital, reader, create % (fields % "P1")))[0] == 403
+    assert (await asked(hospital, app, create % (fields % "P2")))[0] == 403
+    assert (await asked(hospital, app, create % (fields % "P1")))[0] == 200
+    update = 'mutation { ObservationUpdate(id: %s, res: {id: "%s", %s}) { id } }'
+    assert (await asked(hospital, app, update % ("o2", "o2", fields % "P1")))[0] == 404
+    assert (await asked(hospital, app, update % ("o1", "o1", fields % "P2")))[0] == 403
+    assert (await asked(hospital, reader, "mutation { ObservationDelete(id: o1) }"))[0] == 403
+    assert (await asked(hospital, app, "mutation { ObservationDelete(id: o2) }"))[0] == 200
+    assert (await hospital.ask(hospital.admin, "GET", "Observation/o2")).status == 200
+
+
+async def test_cursors_belong_to_their_caller(hospital: Hospital) -> None:
+    """Another caller's cursor is refused; the own one goes on."""
+    query = "{ ObservationConnection(_count: 1) { next } }"
+    _, found = await asked(hospital, hospital.admin, query)
+    cursor = found["data"]["ObservationConnection"]["next"]
+    follow = f'{{ ObservationConnection(_cursor: "{cursor}") {{ edges {{ resource {{ id }} }} }} }}'
+    assert (await asked(hospital, hospital.app(), follow))[0] == 400
+    assert (await asked(hospital, hospital.admin, follow))[0] == 200
