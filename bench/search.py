@@ -1,272 +1,240 @@
-"""`python -m bench.search [--sizes 10000,100000]`: twenty searches on the seed generator's mix, one table.
+"""`python -m bench.search [--sizes 10k,100k,1m]`: searches on the seed generator's mix, beside the same sent by hand.
 
-Each search runs through the engine (parse, plan, find, count) and, where it is one filter, as that filter sent by hand.
+Each search goes from the parameters to the bytes of the searchset, as a request does without HTTP. By hand is the same
+filter, order and limit sent to MongoDB through the driver, the documents being decoded and left alone; a chain or an
+include takes a find for each step.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import random
-import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from fhir_server.store import Embedded, New, Store, open_store
-from fhir_server.store.find import find
-from profiles.json import encode
-from profiles.outcome import FhirError
-from search.entries import compartment, entries
-from search.filters import compile, is_seen
-from search.params import Registry
-from search.query import parse
-from seed.generate import generate
+from bench.mix import REGISTRY, Sample, load, sampled
+from bench.shapes import SHAPES, Shape
+from fhir_server.config import Config
+from fhir_server.context import Context, Request
+from fhir_server.ids import TimeOrdered
+from fhir_server.links import PAGE, Seal
+from fhir_server.respond import Response
+from fhir_server.routes import handle
+from fhir_server.store import Embedded, Store, open_store
+from fhir_server.store.find import Search, Terms, reads_of
+from fhir_server.store.find_includes import included
+from fhir_server.store.find_links import Links
+from fhir_server.store.terms import terms_of
+from profiles.json import parse as parse_json
+from search.clauses import Clause, Has, walk
+from search.filters import compile, widened
+from search.page import order, stages
+from search.query import Query, parse
 
-REGISTRY = Registry.r4()
-TIMES = 21
-PATIENTS = 40  # generated; more are their copies under other ids, names and identifiers
-MRN = "urn:bench:mrn"
-Pairs = list[tuple[str, str]]
+# A search is repeated so often, or for so many seconds, at least five times.
+TIMES, SECONDS, LEAST = 101, 4.0, 5
+PAGE_SIZE = 20
+PAGES = 50
+KNOWN: dict[tuple[str, str], list[tuple[str, str]]] = {}
+HEAD = f"{'search':<22}{'found':>14}{'p50 ms':>9}{'p99 ms':>9}{'by hand':>9}{'ratio':>7}"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One of the searches; `pairs` makes the query with the n-th values."""
+class Row(NamedTuple):
+    """Seconds of one search at one size, and of the same by hand."""
 
     name: str
-    type: str
-    pairs: Callable[[Sample, int], Pairs]
+    selective: bool
+    found: str
+    engine: list[float]
+    hand: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return middle(self.engine) / middle(self.hand)
+
+    def __str__(self) -> str:
+        took, hand = middle(self.engine) * 1e3, middle(self.hand) * 1e3
+        last = sorted(self.engine)[int(len(self.engine) * 0.99)] * 1e3
+        return f"{self.name:<22}{self.found:>14}{took:>9.2f}{last:>9.2f}{hand:>9.2f}{self.ratio:>7.1f}"
 
 
-@dataclass
-class Sample:
-    """Values that are in the database."""
-
-    patients: list[str]
-    families: list[str]
-    mrns: list[str]
-
-    def patient(self, n: int) -> str:
-        return self.patients[n * 7919 % len(self.patients)]
-
-    def family(self, n: int) -> str:
-        return self.families[n * 7919 % len(self.families)]
-
-    def mrn(self, n: int) -> str:
-        return self.mrns[n * 7919 % len(self.mrns)]
+def middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
-CODES = ("8867-4", "8310-5", "29463-7", "8302-2")
-SHAPES = (
-    Shape("identifier", "Patient", lambda s, n: [("identifier", f"{MRN}|{s.mrn(n)}")]),
-    Shape("name prefix", "Patient", lambda s, n: [("family", s.family(n)[:6])]),
-    Shape("name :contains", "Patient", lambda s, n: [("family:contains", s.family(n)[2:8])]),
-    Shape(
-        "patient + code",
-        "Observation",
-        lambda s, n: [("patient", s.patient(n)), ("code", f"http://loinc.org|{CODES[n % 4]}")],
-    ),
-    Shape(
-        "code + date range",
-        "Observation",
-        lambda s, n: [
-            ("code", "http://loinc.org|8867-4"),
-            ("date", f"ge202{3 + n % 3}-0{1 + n % 8}"),
-            ("date", f"lt202{3 + n % 3}-0{2 + n % 8}"),
-        ],
-    ),
-    Shape(
-        "code + value range",
-        "Observation",
-        lambda s, n: [("code-value-quantity", f"http://loinc.org|8867-4$gt{90 + n % 9}")],
-    ),
-    Shape(
-        "_has",
-        "Patient",
-        lambda s, n: [("_has:Observation:patient:code", "http://loinc.org|8867-4"), ("family", s.family(n)[:6])],
-    ),
-    Shape("two-step chain", "Observation", lambda s, n: [("encounter.patient.family", s.family(n))]),
-    Shape(
-        "_include",
-        "Observation",
-        lambda s, n: [
-            ("patient", s.patient(n)),
-            ("_include", "Observation:subject"),
-            ("_include", "Observation:encounter"),
-        ],
-    ),
-    Shape("sort, newest first", "Observation", lambda s, n: [("patient", s.patient(n)), ("_sort", "-date")]),
-    Shape("sort, whole type", "Observation", lambda s, n: [("_sort", "-date"), ("_count", "10")]),
-    Shape("_lastUpdated, newest", "Observation", lambda s, n: [("_sort", "-_lastUpdated"), ("_count", "10")]),
-    Shape("token :below", "Condition", lambda s, n: [("code:below", "http://hl7.org/fhir/sid/icd-10-cm|E11")]),
-    Shape("_text", "Condition", lambda s, n: [("_text", "diabetes")]),
-    Shape("near", "Location", lambda s, n: [("near", "42.36|-71.06|10|km")]),
-    Shape(
-        "blood pressure",
-        "Observation",
-        lambda s, n: [
-            ("component-code-value-quantity", f"8480-6$gt{150 + n % 9}"),
-            ("component-code-value-quantity", "8462-4$gt90"),
-        ],
-    ),
-    Shape("_total=accurate", "Observation", lambda s, n: [("code", "http://loinc.org|8867-4"), ("_total", "accurate")]),
-    Shape("_filter", "Patient", lambda s, n: [("_filter", f'family sw "{s.family(n)[:5]}" and birthdate lt 1990')]),
-    Shape(":missing", "Patient", lambda s, n: [("birthdate:missing", "true")]),
-    Shape(
-        "1,000 values",
-        "Patient",
-        lambda s, n: [("identifier", ",".join(f"{MRN}|{s.mrn(i * 31 + n)}" for i in range(1000)))],
-    ),
-    Shape("_content", "Condition", lambda s, n: [("_content", "hypertension")]),
-)
+async def spent(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
+    """Seconds, and the result."""
+    begun = time.perf_counter()
+    found = await work()
+    return time.perf_counter() - begun, found
 
 
-def copies(size: int) -> Iterator[dict[str, Any]]:
-    """The hospital, and patients as often as it takes."""
-    groups = [list(group) for group in generate(PATIENTS)]
-    made = 0
-    for resource in groups[0]:
-        made += 1
-        yield resource
-    number = 0
-    while made < size:
-        for group in groups[1:-1]:
-            number += 1
-            for resource in _renamed(group, number):
-                made += 1
-                yield resource
-            if made >= size:
-                return
+# The same by hand
 
 
-def _renamed(group: list[dict[str, Any]], number: int) -> Iterator[dict[str, Any]]:
-    names = {r["id"]: f"{r['id']}-{number:x}" for r in group}
-    for resource in group:
-        found = _with(resource, names)
-        if found["resourceType"] == "Patient":
-            letters = random.Random(number).choices("abcdefghilmnoprstu", k=7)
-            found["name"][0]["family"] = "".join(letters).capitalize()
-            found["identifier"] = [{"system": MRN, "value": f"M{number:07d}"}]
-        yield found
+async def by_hand(store: Store, query: Query, after: str = "") -> None:
+    """What somebody with a driver and the same entries would send."""
+    reads = reads_of(store, None)
+    search = Search(store, reads, query, REGISTRY, None, _codes(store), time.monotonic() + 60)
+    search.links = links = Links(search)
+    links.few = any(isinstance(part, Has) for part in walk(query.clauses))
+    clause = await links.resolved(query.clauses)
+    rows = await _page(reads, query, clause, after)
+    if links.few:
+        await links.for_rows(clause, rows)
+    if query.total == "accurate":
+        await reads.count(compile(widened(clause)))
+    if query.includes:
+        await included(search, rows)
 
 
-def _with(value: Any, names: dict[str, str]) -> Any:
-    """The same content under other ids."""
-    if isinstance(value, dict):
-        found = {k: _with(v, names) for k, v in value.items()}
-        if "resourceType" in found:
-            found["id"] = names.get(found["id"], found["id"])
-        if isinstance(found.get("reference"), str):
-            kind, _, id_ = found["reference"].partition("/")
-            found["reference"] = f"{kind}/{names.get(id_, id_)}"
-        return found
-    return [_with(v, names) for v in value] if isinstance(value, list) else value
+def _codes(store: Store) -> Terms:
+    """What terminology says, known beforehand."""
+
+    async def codes(how: str, value: str) -> list[tuple[str, str]]:
+        if (how, value) not in KNOWN:
+            KNOWN[how, value] = await terms_of(store, REGISTRY).codes(how, value)
+        return KNOWN[how, value]
+
+    return codes
 
 
-async def load(store: Store, size: int, done: int) -> None:
-    """Write what is missing, in the order in which a hospital would."""
-    waiting: list[Any] = []
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    for n, resource in enumerate(copies(size)):
-        if n < done:
-            continue
-        name = f"{resource['resourceType']}/{resource['id']}"
-        written = entries(resource, REGISTRY)
-        new = New(
-            *name.split("/"), 1, at + timedelta(milliseconds=n * 10), encode(resource), written, compartment(resource)
-        )
-        waiting.append(asyncio.ensure_future(store.create(new)))
-        if len(waiting) == 1024:
-            await asyncio.gather(*waiting)
-            waiting.clear()
-    await asyncio.gather(*waiting)
+async def _page(reads: Any, query: Query, clause: Clause, after: str) -> Any:
+    filter: dict[str, Any] = compile(widened(clause))
+    if after:
+        filter = {"$and": [filter, {"_id": {"$gt": after}}]}
+    limit = PAGE_SIZE + 1
+    if query.sort and query.sort[0].parameter is None:
+        return await reads.find_documents(filter, sort={"at": -1, "_id": -1}, limit=limit)
+    if query.sort:
+        return await reads.aggregate(stages(filter, query.sort, None, limit))
+    return await reads.find_documents(filter, sort=order(()), limit=limit)
 
 
-async def sampled(store: Store) -> Sample:
-    rows = await store.reads.find_documents({"s": "Pt"}, limit=5_000)
-    registry = REGISTRY
-    mrn, family = registry.lookup("Patient", "identifier"), registry.lookup("Patient", "family")
-    assert mrn is not None and family is not None
-    mrns = [e[5:].partition("|")[0] for r in rows for e in r["s"] if e.startswith(mrn.key)]
-    families = [e[5:] for r in rows for e in r["s"] if e.startswith(family.key)]
-    return Sample([r["_id"].partition("/")[2] for r in rows], families, [m.upper() for m in mrns])
+# Measuring
 
 
-async def timed(store: Store, shape: Shape, sample: Sample) -> tuple[list[float], list[float], str]:
-    """Milliseconds through the engine, and by hand."""
-    engine, by_hand, note = [], [], ""
-    for n in range(TIMES):
+async def timed(context: Context, shape: Shape, sample: Sample, times: int) -> Row:
+    """One search with as many values, in turns with the same by hand."""
+    engine, hand = [], []
+    until, found = time.perf_counter() + SECONDS, ""
+    for n in range(times):
         pairs = shape.pairs(sample, n)
-        begun = time.perf_counter()
-        try:
-            query = parse(shape.type, pairs, REGISTRY, now=0)
-            found = await find(store, query, registry=REGISTRY)
-            note = f"{len(found.matches)} of {'?' if found.total is None else found.total}"
-        except FhirError as error:
-            return engine, by_hand, error.code
-        engine.append((time.perf_counter() - begun) * 1000)
-        if is_seen(query.clauses) and not query.sort:
-            begun = time.perf_counter()
-            await store.reads.find_documents(compile(query.clauses), sort={"_id": 1}, limit=21)
-            by_hand.append((time.perf_counter() - begun) * 1000)
-    return engine, by_hand, note
+        query = parse(shape.type, pairs, REGISTRY, now=0)
 
+        async def through(pairs: Any = pairs) -> Response:
+            return await handle(Request("GET", (shape.type,), query=pairs), context)
 
-async def deep_page(store: Store) -> tuple[list[float], str]:
-    """Milliseconds of page 1 to 50 of a long result."""
-    query = parse("Observation", [("code", "http://loinc.org|8867-4")], REGISTRY, now=0)
-    took, cursor = [], None
-    for _ in range(50):
-        begun = time.perf_counter()
-        found = await find(store, query, registry=REGISTRY, cursor=cursor)
-        took.append((time.perf_counter() - begun) * 1000)
-        cursor = found.next
-        if cursor is None:
+        async def beside(query: Query = query) -> None:
+            await by_hand(context.store, query)  # type: ignore[arg-type]
+
+        if n % 2:
+            hand.append((await spent(beside))[0])
+        took, answer = await spent(through)
+        engine.append(took)
+        if not n % 2:
+            hand.append((await spent(beside))[0])
+        found = counted(answer)
+        if n + 1 >= LEAST and time.perf_counter() > until:
             break
-    return took, f"page {len(took)}: {took[-1]:.1f} ms"
+    return Row(shape.name, shape.selective, found, engine, hand)
 
 
-def row(name: str, took: list[float], by_hand: list[float], note: str) -> str:
-    if not took:
-        return f"{name:<22}{note:>40}"
-    hand = f"{statistics.median(by_hand):>9.1f}" if by_hand else " " * 9
-    p95 = sorted(took)[int(len(took) * 0.95) - 1] if len(took) > 2 else max(took)
-    return f"{name:<22}{statistics.median(took):>9.1f}{p95:>9.1f}{hand}   {note}"
+def counted(answer: Response) -> str:
+    """How much was found, of how much in all where that was told."""
+    bundle: Any = parse_json(answer.body)
+    if answer.status != 200:
+        return str(bundle["issue"][0]["code"])
+    matches = sum(entry["search"]["mode"] == "match" for entry in bundle.get("entry", ()))
+    return f"{matches} of {bundle.get('total', '?')}"
 
 
-async def report(store: Store, size: int) -> None:
+async def deep(context: Context) -> Row:
+    """Pages 2 to 50 of a long result, by their links."""
+    code = ("code", "http://loinc.org|8867-4")
+    query, pairs, after = parse("Observation", [code], REGISTRY, now=0), [code], ""
+    engine, hand = [], []
+    for _ in range(PAGES):
+
+        async def through(pairs: Any = pairs) -> Response:
+            return await handle(Request("GET", ("Observation",), query=pairs), context)
+
+        async def beside(after: str = after) -> None:
+            await by_hand(context.store, query, after)  # type: ignore[arg-type]
+
+        took, answer = await spent(through)
+        engine.append(took)
+        hand.append((await spent(beside))[0])
+        bundle: Any = parse_json(answer.body)
+        link = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
+        if link is None:
+            break
+        last = bundle["entry"][-1]["resource"]
+        pairs, after = [(PAGE, link.partition(f"{PAGE}=")[2])], f"Observation/{last['id']}"
+    return Row("deep page", False, f"page {len(engine)}", engine[1:] or engine, hand[1:] or hand)
+
+
+async def report(store: Store, size: int, times: int) -> tuple[list[Row], float]:
+    """The table of one size, and the share of the index in the bodies."""
     begun = time.perf_counter()
     present = await store.driver.resources.estimated_document_count()
     await load(store, size, present)
     took = time.perf_counter() - begun
-    print(f"\n{size:,} resources ({max(0, size - present) / took:,.0f}/s written)")
-    print(await sizes(store))
-    print(f"{'search':<22}{'p50 ms':>9}{'p95 ms':>9}{'by hand':>9}   found")
-    sample = await sampled(store)
+    if present < size:
+        print(f"\n{size - present:,} resources written, {(size - present) / took:,.0f}/s", flush=True)
+    share = await print_sizes(store)
+    print(HEAD, flush=True)
+    config = Config(auth="none", mongo="-")
+    context = Context(config, store, REGISTRY, Seal(bytes(32)), lambda: datetime.now(UTC), TimeOrdered())
+    sample, rows = await sampled(store), []
     for shape in SHAPES:
-        print(row(shape.name, *await timed(store, shape, sample)), flush=True)
-    pages, note = await deep_page(store)
-    print(row("deep page", pages, [], note))
+        rows.append(await timed(context, shape, sample, times))
+        print(rows[-1], flush=True)
+    rows.append(await deep(context))
+    print(rows[-1], flush=True)
+    return rows, share
 
 
-async def sizes(store: Store) -> str:
-    stats = await store.driver.command({"collStats": "resources"})
-    count = max(1, stats["count"])
-    indexes = ", ".join(f"{name} {size / count:.0f}" for name, size in stats["indexSizes"].items())
-    return (
-        f"bytes a resource: document {stats['avgObjSize']}, on disk {stats['storageSize'] / count:.0f}, index {indexes}"
+async def print_sizes(store: Store) -> float:
+    """The bytes of bodies, data on disk and indexes per resource; the share of the indexes in the bodies."""
+    found = await store.sizes()
+    summed = {"$group": {"_id": None, "bytes": {"$sum": {"$binarySize": {"$ifNull": ["$body", ""]}}}}}
+    rows = await store.reads.aggregate([{"$match": {"s.0": {"$exists": True}}}, summed])
+    bodies = rows[0]["bytes"] / found["resources"]
+    print(
+        f"{found['resources']:,.0f} resources; bytes per resource: {bodies:,.0f} body, {found['data']:,.0f} data on "
+        f"disk, {found['indexes']:,.0f} indexes"
     )
+    return found["indexes"] / bodies
+
+
+def aims(found: dict[int, tuple[list[Row], float]]) -> None:
+    """What was aimed for, and what misses it."""
+    first, last = min(found), max(found)
+    print("\naim                                                 missed by")
+    for size, (rows, _) in found.items():
+        slow = ", ".join(f"{row.name} {row.ratio:.1f}" for row in rows if row.ratio > 2)
+        print(f"{f'p50 at most twice that by hand, {size:,}':<52}{slow or 'none'}")
+    before = {row.name: middle(row.engine) for row in found[first][0]}
+    growths = {row.name: middle(row.engine) / before[row.name] - 1 for row in found[last][0] if row.selective}
+    if last > first:
+        grown = ", ".join(f"{name} {growth:.0%}" for name, growth in growths.items() if growth > 0.3)
+        print(f"{f'selective ones grow 30 % at most, {first:,} to {last:,}':<52}{grown or 'none'}")
+    long = ", ".join(f"{row.name} {middle(row.engine):.1f} s" for row in found[last][0] if max(row.engine) > 1)
+    print(f"{f'none over 1 s, {last:,}':<52}{long or 'none'}")
+    large = f"{found[last][1]:.2f}"
+    print(f"{'indexes at most 1.5 × the bodies':<52}{'none' if found[last][1] <= 1.5 else ''} ({large})")
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as folder:
-        embedded = None if url else await Embedded.start(folder, cache_gb=2)
+async def opened(url: str, folder: str | None) -> AsyncIterator[Store]:
+    with tempfile.TemporaryDirectory(prefix="fhir-bench-", dir=folder) as data:
+        embedded = None if url else await Embedded.start(Path(data), cache_gb=4)
         store = await open_store(url or embedded.url, "bench_search")  # type: ignore[union-attr]
         try:
             yield store
@@ -276,14 +244,25 @@ async def opened(url: str) -> AsyncIterator[Store]:
                 await embedded.stop()
 
 
+def number(text: str) -> int:
+    """`10k`, `1m` or a plain number."""
+    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower())
+    return int(text[:-1]) * scale if scale else int(text)
+
+
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="10000,100000")
-    parser.add_argument("--mongo", default="")
+    parser = argparse.ArgumentParser(prog="python -m bench.search", description=__doc__)
+    parser.add_argument("--sizes", default="10k,100k,1m", help="how many resources, smallest first")
+    parser.add_argument("--quick", action="store_true", help="only 10k, and fewer repetitions")
+    parser.add_argument("--mongo", default="", help="a replica set to use instead of an embedded database")
+    parser.add_argument("--folder", help="where the embedded database is put for the time: 1m takes 3 GB")
     asked = parser.parse_args()
-    async with opened(asked.mongo) as store:
-        for size in asked.sizes.split(","):
-            await report(store, int(size))
+    sizes = [10_000] if asked.quick else sorted(number(text) for text in asked.sizes.split(","))
+    found = {}
+    async with opened(asked.mongo, asked.folder) as store:
+        for size in sizes:
+            found[size] = await report(store, size, 11 if asked.quick else TIMES)
+    aims(found)
 
 
 if __name__ == "__main__":
