@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fhir_server.store import New, Store
-from profiles.json import encode
+from profiles.json import encode, parse
 from search.entries import compartment, entries
 from search.params import Registry
 from seed.generate import generate
@@ -101,9 +101,9 @@ async def load(store: Store, size: int, done: int) -> None:
 
 async def sampled(store: Store) -> Sample:
     rows = await store.reads.find_documents({"s": "Pt"}, limit=5_000)
-    registry = REGISTRY
-    mrn, family = registry.lookup("Patient", "identifier"), registry.lookup("Patient", "family")
-    assert mrn is not None and family is not None
-    mrns = [e[5:].partition("|")[0] for r in rows for e in r["s"] if e.startswith(mrn.key)]
-    families = [e[5:] for r in rows for e in r["s"] if e.startswith(family.key) and len(e) > 10]
-    return Sample([r["_id"].partition("/")[2] for r in rows], families, [m.upper() for m in mrns])
+    people = [parse(bytes(row["body"])) for row in rows]
+    assert all(isinstance(person, dict) for person in people)
+    mrns = [p["identifier"][0]["value"] for p in people if p["identifier"][0]["system"] == MRN]  # type: ignore[index]
+    # The other names of a copy are those of the original, and shared by all its copies.
+    families = [p["name"][0]["family"] for p in people]  # type: ignore[index]
+    return Sample([r["_id"].partition("/")[2] for r in rows], [f for f in families if len(f) == 7], mrns)

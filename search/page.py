@@ -117,3 +117,33 @@ def stages(filter: Filter, sort: Sequence[Sort], position: Position | None, limi
     if position is not None:
         found.append({"$match": beyond(sort, position)})
     return [*found, {"$sort": order(sort, position.backward if position else False)}, {"$limit": limit}]
+
+
+def first(sort: Sequence[Sort], limit: int, most: int) -> list[Stage]:
+    """What follows `$match` for a first page that also tells how many match, up to `most`.
+
+    Each document carries the number as `n`, one of them the names of the page in order with their sort values
+    (`names_of`). Only names are sorted and counted, so bodies are read for the page alone.
+    """
+    found: list[Stage] = [{"$limit": most}]
+    if sort:
+        found += [{"$set": keys(sort)}, {"$set": flags(sort)}]
+    name = {"_id": "$_id"} | {f"k{n}": f"$k{n}" for n in range(len(sort))}
+    return [
+        *found,
+        {"$sort": order(sort)},
+        {"$group": {"_id": None, "names": {"$push": name}}},
+        {"$project": {"n": {"$size": "$names"}, "names": {"$slice": ["$names", limit]}}},
+        {"$lookup": {"from": "resources", "localField": "names._id", "foreignField": "_id", "as": "row"}},
+        {"$unwind": {"path": "$row", "includeArrayIndex": "i"}},
+        {"$replaceWith": {"$mergeObjects": ["$row", {"n": "$n"}, _NAMES]}},
+    ]
+
+
+_NAMES = {"$cond": [{"$eq": ["$i", 0]}, {"names": "$names"}, {}]}
+
+
+def names_of(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The names of the page with their sort values, in order; empty for all rows but one."""
+    found: list[Mapping[str, Any]] = row.get("names", [])
+    return found

@@ -10,21 +10,21 @@ from typing import Any
 from bson import Timestamp
 
 from fhir_server.store.find_explain import explained
+from fhir_server.store.find_first import first_rows, is_first
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
-from fhir_server.store.find_plan import measured, plan
+from fhir_server.store.find_plan import MEASURED, leaves_many, measured, plan, walked
 from fhir_server.store.find_rank import asks, ranked_rows
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
 from fhir_server.store.terms import terms_of
-from fhir_server.store.together import Search as Together
 from profiles import model
 from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError, Issue
-from search.clauses import ALWAYS, Clause, Kinds, every, some
+from search.clauses import ALWAYS, Chain, Clause, Has, Kinds, every, some, walk
 from search.contained import fitting, searched
 from search.filters import compile, is_seen, widened
 from search.matches import matches
@@ -34,8 +34,6 @@ from search.plan import Plan, candidates
 from search.query import Query, Sort
 
 DEFAULT_COUNT = 20
-# An exact total costs a look at every match; without being asked, only so many are counted.
-COUNTED = 1_000
 # Seconds a search may take before it is given up as too costly.
 LIMIT = 5.0
 BATCH = 200
@@ -75,6 +73,7 @@ class Search:
     plan: Plan | None = None
     ran: tuple[Mapping[str, Any], dict[str, Any]] | None = None  # the find that read a stretch of an order
     begun: float = field(default_factory=time.monotonic)
+    counted: int | None = None  # how many match, as far as that was found out with the page
     warnings: list[Issue] = field(default_factory=list)
 
     @property
@@ -145,7 +144,8 @@ async def _answer(search: Search, position: Position | None, clauses: Sequence[C
     wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
     wanted = every((wanted, *clauses))
     if not is_seen(wanted):
-        search.links.few = await _has_few(search, wanted)
+        linked = any(isinstance(part, Chain | Has) for part in walk(wanted))
+        search.links.few = linked and await _has_few(search, wanted)
         wanted = await search.links.resolved(wanted)
     search.clause = wanted
     if query.count == 0 or query.summary == "count":
@@ -275,35 +275,44 @@ async def read_rows(search: Search, clause: Clause, position: Position | None, l
     if search.query.sort and not asks(search):
         return await sorted_rows(search, clause, position, limit)
     if search.plan is None:
-        search.plan = await plan(search, clause, ordered=True)
-    filter: Mapping[str, Any] = search.plan.filter
+        search.plan = await plan(search, clause)
+    if is_first(search, position):
+        return await first_rows(search, clause, limit)
+    filter: Mapping[str, Any] = (await _in_order(search, clause, position)).filter
     backward = position is not None and position.backward
     if position is not None:
         filter = {"$and": [filter, beyond((), position)]}
-    elif isinstance(search.source, Store) and search.reads.at is None:
-        together = Together(filter, order((), False), limit, search.remaining())
-        rows, search.reads.at = await search.source.find_together(together)
-        return rows
     found: list[Document] = await search.reads.find_documents(
         filter, sort=order((), backward), limit=limit, max_time_ms=search.remaining()
     )
     return found
 
 
+async def _in_order(search: Search, clause: Clause, position: Position | None) -> Plan:
+    """The plan for a page in the order of names: the matches are sorted where they are few."""
+    assert search.plan is not None
+    known = position.total if position is not None else None
+    few = known is not None and known <= MEASURED
+    return search.plan if few or not await leaves_many(search, search.plan) else walked(search, clause)
+
+
 async def _total(search: Search, position: Position | None, size: int, more: bool) -> int | None:
     """What is known for nothing, what was asked for, or a small exact number."""
     if position is not None:
         return position.total
-    if search.query.total == "none":
+    asked, seen = search.query.total, is_seen(search.clause)
+    if asked == "none":
         return None
     if not more:
         return size
-    if search.query.total in ("accurate", "estimate"):
+    if seen and search.counted is not None and search.counted <= MEASURED:
+        return search.counted
+    if asked in ("accurate", "estimate"):
         return await total_of(search)
-    if not is_seen(search.clause):
+    if not seen or search.counted is not None:
         return None
-    counted = await search.reads.count(compile(search.clause), limit=COUNTED + 1, max_time_ms=search.remaining())
-    return counted if counted <= COUNTED else None
+    counted = await search.reads.count(compile(search.clause), limit=MEASURED + 1, max_time_ms=search.remaining())
+    return counted if counted <= MEASURED else None
 
 
 async def total_of(search: Search) -> int:

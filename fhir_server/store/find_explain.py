@@ -26,7 +26,7 @@ async def explained(search: Search, limit: int) -> dict[str, Any]:
     parts = wide.clauses if isinstance(wide, Every) else (wide,)
     able = candidates(wide)
     sizes = dict(zip(able, await asyncio.gather(*(measured(search, p) for p in able)), strict=True))
-    chosen = search.plan or await plan(search, wide, ordered=not search.query.sort)
+    chosen = search.plan or await plan(search, wide)
     took = round((time.monotonic() - search.begun) * 1000, 1)
     found: dict[str, Any] = {
         "clauses": [

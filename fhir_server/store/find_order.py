@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fhir_server.store.find_plan import is_large, plan
+from fhir_server.store.find_first import first_page, is_first
+from fhir_server.store.find_plan import MEASURED, is_large, plan
 from fhir_server.store.records import Document
 from search.clauses import Between, Clause, Every, Kinds, some
 from search.filters import Filter, compile, moment
@@ -31,6 +32,7 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
     """The next documents in the order of the query."""
     sort = search.query.sort
     if len(sort) == 1 and await is_large(search, clause):
+        search.counted = MEASURED + 1
         if sort[0].code == "_lastUpdated":
             return await _by_update(search, clause, sort[0], position, limit)
         if sort[0].parameter is not None and sort[0].parameter.type == "date":
@@ -38,7 +40,11 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
             if rows is not None:
                 return rows
     if search.plan is None:
-        search.plan = await plan(search, clause, ordered=False)
+        search.plan = await plan(search, clause)
+    if is_first(search, position) and search.counted is None:
+        first = await first_page(search, clause, search.plan, limit)
+        if first is not None:
+            return first
     return await _all_sorted(search, search.plan.filter, position, limit)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fhir_server.store.store import Store
-from search.clauses import Clause, Ids
+from search.clauses import Clause
 from search.filters import compile
 from search.plan import Plan, by_type, candidates, chosen, merged, sharp
 
@@ -17,28 +17,30 @@ if TYPE_CHECKING:
 
 # Counting goes so far: beyond, one part is as good as the other.
 MEASURED = 1_000
+# Where every part leaves that many, the least is looked for up to here: 10 ms of index, where a wrong choice costs 1 s.
+FURTHER = 30_000
 # Seconds a measurement is believed, and how many are kept.
 BELIEVED, KEPT = 60.0, 10_000
 
 _MEASURES: WeakKeyDictionary[Store, dict[Clause, tuple[float, int]]] = WeakKeyDictionary()
 
 
-async def plan(search: Search, clause: Clause, *, ordered: bool) -> Plan:
-    """The plan of a clause; `ordered` when a page in the order of names is wanted, not all of the matches."""
+async def plan(search: Search, clause: Clause) -> Plan:
+    """The plan of a clause: what is sure to leave few drives, or else the part of which least is counted."""
     clause = merged(clause, search.registry)
     parts = candidates(clause)
-    best = next((p for p in parts if sharp(p, search.registry)), None)
-    if best is None and len(parts) > 1:
-        sizes = await asyncio.gather(*(measured(search, p) for p in parts))
-        least = min(sizes)
-        best = parts[sizes.index(least)]
-        if ordered and least >= MEASURED and not _is_in_order(chosen(clause, best)):
-            return _walked(search, clause)
-    elif best is None and parts and ordered and not _is_in_order(chosen(clause, parts[0])):
-        best = parts[0]
-        if await measured(search, best) >= MEASURED:
-            return _walked(search, clause)
+    best = next((p for p in parts if sharp(p, search.registry)), parts[0] if parts else None)
+    if len(parts) > 1 and best is not None and not sharp(best, search.registry):
+        best = await _least(search, parts)
     return chosen(clause, best)
+
+
+async def _least(search: Search, parts: list[Clause]) -> Clause:
+    """The part that leaves least; only where all leave many, it is counted further how many."""
+    sizes = await asyncio.gather(*(measured(search, p) for p in parts))
+    if min(sizes) >= MEASURED:
+        sizes = await asyncio.gather(*(measured(search, p, FURTHER) for p in parts))
+    return parts[sizes.index(min(sizes))]
 
 
 async def is_large(search: Search, clause: Clause) -> bool:
@@ -48,26 +50,46 @@ async def is_large(search: Search, clause: Clause) -> bool:
     return await measured(search, clause) >= MEASURED
 
 
-def _is_in_order(found: Plan) -> bool:
-    return found.in_order or isinstance(found.driver, Ids)
+def is_few(search: Search, plan: Plan) -> bool:
+    """Whether what drives is sure to leave few."""
+    return plan.driver is not None and sharp(plan.driver, search.registry)
 
 
-def _walked(search: Search, clause: Clause) -> Plan:
+async def leaves_many(search: Search, plan: Plan) -> bool:
+    """Whether what drives leaves so many that a page is better taken from the type's own order."""
+    if plan.in_order or plan.driver is None or is_few(search, plan):
+        return False
+    return await measured(search, plan.driver) >= MEASURED
+
+
+def walked(search: Search, clause: Clause) -> Plan:
     """Where most resources of a type match, its own order is the quickest way to a page."""
     types = search.types
+    clause = merged(clause, search.registry)
     return by_type(clause, types) if len(types) == 1 else chosen(clause, None)
 
 
-async def measured(search: Search, clause: Clause) -> int:
-    """How many resources a part leaves, counted up to a thousand; remembered for a minute."""
-    known = _MEASURES.setdefault(search.source, {}) if isinstance(search.source, Store) else {}
-    held = known.get(clause)
-    now = time.monotonic()
-    if held is not None and held[0] > now:
-        return held[1]
+async def measured(search: Search, clause: Clause, most: int = MEASURED) -> int:
+    """How many resources a part leaves, counted up to a thousand or as far as asked; remembered for a minute."""
+    known = remembered(search, clause)
+    if known is not None and (known != MEASURED or known >= most):
+        return known
     reads = search.source.reads if isinstance(search.source, Store) else search.reads
-    counted: int = await reads.count(compile(clause), limit=MEASURED, max_time_ms=search.remaining())
-    if len(known) >= KEPT:
-        known.clear()
-    known[clause] = (now + BELIEVED, counted)
+    counted: int = await reads.count(compile(clause), limit=most, max_time_ms=search.remaining())
+    remember(search, clause, counted)
     return counted
+
+
+def remembered(search: Search, clause: Clause) -> int | None:
+    """What was counted of a part in the last minute."""
+    held = _MEASURES.get(search.source, {}).get(clause) if isinstance(search.source, Store) else None
+    return held[1] if held is not None and held[0] > time.monotonic() else None
+
+
+def remember(search: Search, clause: Clause, counted: int) -> None:
+    """Believe a number for a minute."""
+    if isinstance(search.source, Store):
+        known = _MEASURES.setdefault(search.source, {})
+        if len(known) >= KEPT:
+            known.clear()
+        known[clause] = (time.monotonic() + BELIEVED, counted)

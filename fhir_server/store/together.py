@@ -31,12 +31,21 @@ KEY = 5
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A find on `resources`; `max_time_ms` is the time it may take when it goes alone."""
+    """A find on `resources`; `max_time_ms` is the time it may take when it goes alone.
+
+    `stages` of a pipeline may stand in place of order and limit.
+    """
 
     filter: Mapping[str, Any]
     sort: Sort
     limit: int
     max_time_ms: int | None = None
+    stages: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def pipeline(self) -> list[Mapping[str, Any]]:
+        """The same as the stages of an aggregation."""
+        return [{"$match": self.filter}, *(self.stages or ({"$sort": self.sort}, {"$limit": self.limit}))]
 
 
 class Together:
@@ -87,15 +96,18 @@ class Together:
 
     async def _alone(self, search: Search) -> Answer:
         reads = Reads(self._driver, "snapshot")
-        documents = await reads.find_documents(
-            search.filter, sort=search.sort, limit=search.limit, max_time_ms=search.max_time_ms
-        )
+        if search.stages:
+            documents = await reads.aggregate(search.pipeline, max_time_ms=search.max_time_ms)
+        else:
+            documents = await reads.find_documents(
+                search.filter, sort=search.sort, limit=search.limit, max_time_ms=search.max_time_ms
+            )
         assert reads.at is not None
         return documents, reads.at
 
     async def _united(self, searches: list[Search]) -> list[Answer]:
         reads = Reads(self._driver, "snapshot")
-        first, *others = [_stages(search, number) for number, search in enumerate(searches)]
+        first, *others = [[*search.pipeline, {"$set": {MARK: n}}] for n, search in enumerate(searches)]
         rest = [{"$unionWith": {"coll": "resources", "pipeline": stages}} for stages in others]
         found: list[list[Document]] = [[] for _ in searches]
         for document in await reads.aggregate([*first, *rest], max_time_ms=QUICK):
@@ -121,7 +133,3 @@ def _shape(value: Any) -> str:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _stages(search: Search, number: int) -> list[Mapping[str, Any]]:
-    return [{"$match": search.filter}, {"$sort": search.sort}, {"$limit": search.limit}, {"$set": {MARK: number}}]
