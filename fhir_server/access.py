@@ -7,13 +7,14 @@ outside the caller's compartment, filter, consent or labels looks exactly like w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from fhir_server.context import Context, Request, Resource
 from fhir_server.gate import LOGIN, Caller, Sight
-from fhir_server.shielding import hidden_keys, keys_of, without_elements
+from fhir_server.respond import Response
+from fhir_server.shielding import keys_of, without_elements
 from fhir_server.store import Stored
 from profiles.json import encode
 from profiles.json import parse as parse_json
@@ -35,6 +36,8 @@ OPERATIONS: dict[str, tuple[str, str | None]] = {
     "fhirpath": ("", None),
     "graphql": ("", None),
     "diff": ("r", None),
+    "snapshot": ("r", "StructureDefinition"),
+    "stats": ("s", "Observation"),
     "everything": ("r", None),
     "lastn": ("s", "Observation"),
     "document": ("r", "Composition"),
@@ -105,18 +108,18 @@ def _admit_operation(request: Request, caller: Caller) -> None:
     name = request.parts[-1].removeprefix("$")
     verb, on = OPERATIONS.get(name, (None, None))
     kind = on or (request.parts[0] if request.parts[0] in RESOURCE_TYPES else None)
-    if verb is None or (verb and kind is None):
+    if verb is None:
         if not unlimited(caller):
             raise refused(f"${name} is not granted.")
-    elif verb and kind:
+    elif verb:
         _admit_verb(verb, kind, caller)
     elif not caller.principal.scopes or (kind and all(caller.gate.granted(caller, kind, each).none for each in "cru")):
         raise refused(f"${name} is not granted.")
 
 
 def unlimited(caller: Caller) -> bool:
-    """Whether every type and verb is granted without any condition."""
-    return all(caller.gate.sight(caller, kind, verb).all for kind in ("Patient", "Basic") for verb in "cruds")
+    """Whether role and scope grant every type and verb without any condition; a patient's consent is none of these."""
+    return all(caller.gate.is_free(caller, kind, verb) for kind in ("Patient", "Basic") for verb in "cruds")
 
 
 def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | None:
@@ -148,6 +151,18 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
     if verb != "r" and await _holds(caller, "i", stored, context):
         raise refused(f"This is not granted for this {stored.type}.")
     return False
+
+
+async def reached(name: str, request: Request, context: Context) -> Stored | None:
+    """The current version of `Patient/123` as the caller may read or find it; None where there is none for them."""
+    kind, _, id = name.partition("/")
+    stored = await context.store.get(kind, id)
+    caller = caller_of(request, context)
+    if caller is None or stored is None:
+        return stored
+    sight = caller.gate.sight(caller, kind, "i")
+    fits = sight.all or (stored.body is not None and within(sight, stored, context))
+    return shown(request, context, stored) if fits else None
 
 
 def _verb(request: Request) -> str:
@@ -241,10 +256,14 @@ def shown(request: Request, context: Context, stored: Stored) -> Stored:
     if caller is None or stored.body is None:
         return stored
     hidden = caller.gate.sight(caller, stored.type, "i").hidden
-    if not hidden:
+    inner = caller.gate.hidden(caller) if b'"contained"' in stored.body or "#" in stored.id else None
+    hidden = inner if inner and "#" in stored.id else hidden  # something contained, found by itself
+    if not (hidden or inner):
         return stored
-    resource: Any = parse_json(stored.body)
-    return replace(stored, body=encode(without_elements(resource, hidden)))
+    resource: Any = without_elements(parse_json(stored.body), hidden)
+    if inner and "contained" in resource:
+        resource = resource | {"contained": [without_elements(each, inner) for each in resource["contained"]]}
+    return replace(stored, body=encode(resource))
 
 
 def check_query(request: Request, context: Context, query: Query) -> None:
@@ -252,7 +271,7 @@ def check_query(request: Request, context: Context, query: Query) -> None:
     caller = caller_of(request, context)
     if caller is None:
         return
-    keys = _hidden_keys(caller)
+    keys = caller.gate.hidden_keys(caller)
     if keys and not keys.isdisjoint(keys_of(query)):
         raise refused("The search uses elements that are not shown to you.")
 
@@ -264,20 +283,9 @@ def check_explain(request: Request, context: Context) -> None:
         raise refused("_explain is not granted: it tells about resources of others.")
 
 
-def _hidden_keys(caller: Caller) -> frozenset[str]:
-    if caller.hidden is None:
-        rows = (row for policy in caller.principal.policies for row in policy.rows if row.hidden)
-        kinds: Iterable[str] = {name.partition(".")[0] for row in rows for name in row.hidden}
-        registry = caller.gate.registry
-        found = (hidden_keys(k, caller.gate.granted(caller, k, "i").hidden, registry) for k in kinds)
-        caller.hidden = frozenset().union(*found)
-    return caller.hidden
-
-
 def mark(request: Request) -> str:
     """What binds a page link to its caller: it may carry a total that only this caller may know."""
-    caller = request.principal
-    return "" if caller is None else f" {caller.principal.client} {caller.principal.user} {caller.principal.patient}"
+    return "" if request.principal is None else str(request.principal.mark)
 
 
 def sees_everything(request: Request, context: Context) -> bool:
@@ -286,4 +294,15 @@ def sees_everything(request: Request, context: Context) -> bool:
     if caller is None:
         return True
     kind = _kind(request)
-    return caller.gate.sight(caller, kind, "r").all if kind else unlimited(caller)
+    kinds = (kind,) if kind else ("Patient", "Basic")
+    return all(caller.gate.sight(caller, each, "r").all for each in kinds)
+
+
+def returned(answer: Response, request: Request, context: Context) -> Response:
+    """The answer to a patch, without the content where the caller may change what cannot be read."""
+    caller = caller_of(request, context)
+    if caller is not None and answer.stored is not None:
+        kind = answer.stored.type
+        if caller.gate.granted(caller, kind, "r").none and caller.gate.granted(caller, kind, "s").none:
+            answer.body = b""
+    return answer

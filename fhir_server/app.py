@@ -17,11 +17,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from fhir_server import logs
+from fhir_server.access import admit
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.auth_wiring import open_auth
 from fhir_server.coding import checking, completion
 from fhir_server.config import Config
 from fhir_server.context import Context
+from fhir_server.context import Request as Asked
 from fhir_server.demo import load_demo
 from fhir_server.following import follow, registry_of
 from fhir_server.ids import TimeOrdered
@@ -125,21 +127,28 @@ class App:
         return JSONResponse({"status": "alive"})
 
     async def _icd10_search(self, request: Request) -> JSONResponse:
-        return await self._plain(lambda context: completion(request.query_params, context))
+        return await self._plain(request, lambda context: completion(request.query_params, context))
 
     async def _icd10_validate(self, request: Request) -> JSONResponse:
         body = await request.body()
-        return await self._plain(lambda context: checking(body, context))
+        return await self._plain(request, lambda context: checking(body, context))
 
-    async def _plain(self, work: Callable[[Context], Awaitable[Any]]) -> JSONResponse:
+    async def _plain(self, request: Request, work: Callable[[Context], Awaitable[Any]]) -> JSONResponse:
         """Plain JSON for programs that know no FHIR; an error is a sentence."""
         context = self.fhir.context
         if context is None:
             return JSONResponse({"error": "The server is starting or stopping."}, 503, headers={"Retry-After": "1"})
         try:
+            await self._admit(request, context)
             return JSONResponse(await work(context))
         except FhirError as error:
             return JSONResponse({"error": error.text}, error.status, headers=error.headers)
+
+    async def _admit(self, request: Request, context: Context) -> None:
+        """Behind the gate, this is reading a CodeSystem."""
+        gate = self.fhir.gate
+        principal = await gate.caller(headers=request.headers) if gate is not None else None
+        await admit(Asked("GET", ("CodeSystem", "icd-10-cm"), principal=principal), context, "read")
 
     async def _ready(self, request: Request) -> JSONResponse:
         """503 while starting, stopping or without a database: a balancer sends nothing here then."""

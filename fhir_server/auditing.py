@@ -52,7 +52,7 @@ class Trail:
 
     async def record(self, request: Request, interaction: str, answer: Response | Exception) -> None:
         """Record one interaction, whatever became of it."""
-        await self._tell("", facts_of(request, interaction, answer))
+        await self._tell("", facts_of(request, interaction, answer, self._context.now()))
 
     async def _tell(self, kind: str, facts: Facts | Record) -> None:
         self._unmoved = True
@@ -142,7 +142,7 @@ class Trail:
         return list(chain.event_faults(wanted, digests))
 
 
-def facts_of(request: Request, interaction: str, answer: Response | Exception) -> Facts:
+def facts_of(request: Request, interaction: str, answer: Response | Exception, now: datetime) -> Facts:
     """What is to be told of an interaction."""
     parts = request.parts
     stored = answer.stored if isinstance(answer, Response) else None
@@ -162,7 +162,7 @@ def facts_of(request: Request, interaction: str, answer: Response | Exception) -
         operation=operation,
         peer=request.peer,
         request=request.id,
-        **_who(request.principal.principal if request.principal is not None else None),
+        **_who(request.principal.principal if request.principal is not None else None, now),
     )
 
 
@@ -180,7 +180,7 @@ def _patients(answer: Response | Exception) -> tuple[str, ...]:
     return tuple(found)[:MOST_PATIENTS]
 
 
-def _who(principal: Principal | None) -> Mapping[str, Any]:
+def _who(principal: Principal | None, now: datetime) -> Mapping[str, Any]:
     if principal is None:
         return {}
     return {
@@ -189,5 +189,5 @@ def _who(principal: Principal | None) -> Mapping[str, Any]:
         "fhir_user": principal.fhir_user,
         "name": principal.name if principal.user else "",
         "roles": tuple(policy.name for policy in principal.policies),
-        "purpose": "BTG" if principal.glass is not None else principal.purpose,
+        "purpose": "BTG" if principal.breaks_glass(now) else principal.purpose,
     }

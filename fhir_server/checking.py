@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from fhir_server.context import Context, Resource
-from fhir_server.integrity import local_name
+from fhir_server import access
+from fhir_server.context import Context, Request, Resource
+from fhir_server.ids import local_name
 from fhir_server.respond import EPOCH
 from fhir_server.store import Store, Stored
 from fhir_server.store.find import find
@@ -98,7 +99,7 @@ def _store(context: Context) -> Store:
     return store
 
 
-async def faults(resource: Resource, type: str, context: Context, size: int = 0) -> list[Issue]:
+async def faults(resource: Resource, type: str, request: Request, context: Context, size: int = 0) -> list[Issue]:
     """What keeps a resource from being stored; [] when it may be. `size` is that of its body in bytes."""
     big = size >= context.config.big_body
     found = await asyncio.to_thread(check, resource, type) if big else check(resource, type)
@@ -108,7 +109,7 @@ async def faults(resource: Resource, type: str, context: Context, size: int = 0)
     required = config.required_profiles.get(type, ())
     if not required and not await _claims_a_known_one(resource, context):
         return []
-    issues = await full(resource, context, required, QUIET)
+    issues = await full(resource, request, context, required, QUIET)
     return [issue for issue in issues if issue.severity in LOUD]
 
 
@@ -135,7 +136,7 @@ async def _is_known(url: str, context: Context) -> bool:
 
 
 async def full(
-    resource: Any, context: Context, profiles: Iterable[str] = (), options: Options | None = None
+    resource: Any, request: Request, context: Context, profiles: Iterable[str] = (), options: Options | None = None
 ) -> list[Issue]:
     """Every issue of a resource, against the base, its claims and these profiles, with the stored definitions."""
     store = _store(context)
@@ -152,7 +153,7 @@ async def full(
         try:
             return await terms_of(store, context.registry).ask(work)
         except Missing as missing:
-            await _fetch(missing, definitions, targets, context)
+            await _fetch(missing, definitions, targets, request, context)
     raise FhirError("too-costly", "The validation needs too many definitions.")
 
 
@@ -169,14 +170,18 @@ async def structures(work: Callable[[Callable[[str], Resource | None]], T], cont
 
 
 async def _fetch(
-    missing: Missing, definitions: Definitions, targets: dict[str, Resource | None], context: Context
+    missing: Missing,
+    definitions: Definitions,
+    targets: dict[str, Resource | None],
+    request: Request,
+    context: Context,
 ) -> None:
+    """Look up what a validation asked for; a resource that the caller may not see is not there."""
     kind, name = missing.key
     if kind != "Reference":
         await definitions.learn(kind, name, context)
         return
-    type, _, id = name.partition("/")
-    stored = await context.store.get(type, id)
+    stored = await access.reached(name, request, context)
     targets[name] = parse(stored.body) if stored is not None and stored.body is not None else None
 
 

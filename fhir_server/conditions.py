@@ -52,6 +52,7 @@ async def matching(type: str, pairs: Pairs, request: Request, context: Context, 
         context.registry,
         base=context.config.base,
     )
+    access.check_query(request, context, query)
     visible = access.clause_of(request, context)
     found = await find(context.store, query, registry=context.registry, access=visible)
     return list(found.matches[:limit])

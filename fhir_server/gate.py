@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fhir_server.context import Resource
+from fhir_server.ids import local_name
+from fhir_server.membership import SHARED_ACTORS, memberships
+from fhir_server.shielding import hidden_keys
 from fhir_server.store import Store, Stored, stored_of
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
@@ -60,9 +63,39 @@ class Caller:
     principal: Principal
     expires: datetime
     built: float
+    related: float = -KEEP
+    own_actors: frozenset[str] | None = None
     granted: dict[tuple[str, str], Access] = field(default_factory=dict)
     sights: dict[tuple[str, str], Sight] = field(default_factory=dict)
-    hidden: frozenset[str] | None = None
+    hidden: tuple[frozenset[str], frozenset[str]] | None = None
+    marked: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What binds a page link to this caller, with these rights."""
+        if not self.marked:
+            who = self.principal
+            rights = digest(" ".join(sorted(scope.canonical for scope in who.scopes)))
+            self.marked = f" {who.client} {who.user} {who.patient} {rights}"
+        return self.marked
+
+
+def localized(node: Any, base: str) -> Any:
+    """The same with references to this server as `Patient/123`, whether they were absolute or named a version."""
+    if isinstance(node, list):
+        return [localized(item, base) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: localized(value, base) for key, value in node.items()}
+    text = node.get("reference")
+    return made | {"reference": local_name(text, base) or text} if isinstance(text, str) else made
+
+
+def names_several(provision: Any) -> bool:
+    """Whether a provision or one inside it has an actor that stands for several people."""
+    rule = provision or {}
+    names = (str(actor.get("reference", {}).get("reference", "")) for actor in rule.get("actor", ()))
+    return any(name.startswith(SHARED_ACTORS) for name in names) or any(map(names_several, rule.get("provision", ())))
 
 
 class Gate:
@@ -76,6 +109,7 @@ class Gate:
         self._callers: dict[str, Caller] = {}
         self._consents: dict[str, Resource] = {}
         self._versions: dict[str, int] = {}
+        self._shared = False
         self.origins: frozenset[str] = frozenset()
         self._generation = -1
         self._seen: datetime | None = None
@@ -97,7 +131,7 @@ class Gate:
         key = digest(token)
         held = self._callers.get(key)
         if held is not None and held.expires > self.realm.now():
-            return self._fresh(held)
+            return await self.related(self._fresh(held))
         found = await principals.of_token(self.realm, token)
         if found is None:
             await self.realm.note("token-unknown", {"token": key[:12]})
@@ -105,11 +139,24 @@ class Gate:
         if len(self._callers) >= MOST_CALLERS:
             self._callers.clear()
         held = self._callers[key] = Caller(self, found[0], found[1]["expires"], time.monotonic())
-        return held
+        return await self.related(held)
 
     def of_principal(self, principal: Principal) -> Caller:
         """The caller for a principal that was made without a token: a user at our own pages."""
         return Caller(self, principal, datetime.max.replace(tzinfo=UTC), time.monotonic())
+
+    async def related(self, held: Caller) -> Caller:
+        """The caller with what they belong to, where a consent names a role, an organization, a team or a group."""
+        user = held.principal.fhir_user
+        if not (self._shared and user) or time.monotonic() - held.related < KEEP:
+            return held
+        held.own_actors = held.principal.actors if held.own_actors is None else held.own_actors
+        actors = held.own_actors | await memberships(user, self._store, self.registry, self._base)
+        if actors != held.principal.actors:
+            held.principal = replace(held.principal, actors=actors)
+            held.granted, held.sights = {}, {}
+        held.related = time.monotonic()
+        return held
 
     def _fresh(self, held: Caller) -> Caller:
         if time.monotonic() - held.built > KEEP:
@@ -149,6 +196,8 @@ class Gate:
         fresh = [stored for stored in map(stored_of, rows) if self._versions.get(stored.id) != stored.version]
         for stored in fresh:
             await self._take(stored)
+        if fresh:
+            self._shared = any(names_several(consent.get("provision")) for consent in self._consents.values())
         return bool(fresh)
 
     async def _take(self, stored: Stored) -> None:
@@ -157,7 +206,7 @@ class Gate:
         whole = await self._store.fill(stored) if stored.blob else stored
         resource = parse_json(whole.body) if whole.body else None
         if isinstance(resource, dict) and resource.get("status") == "active":
-            self._consents[stored.id] = resource
+            self._consents[stored.id] = localized(resource, self._base)
         else:
             self._consents.pop(stored.id, None)
 
@@ -188,6 +237,28 @@ class Gate:
             )
             held = caller.granted[kind, verb] = made
         return held
+
+    def is_free(self, caller: Caller, kind: str, verb: str) -> bool:
+        """Whether role and scope alone grant the verb on every resource of the type."""
+        world = World(self._codes, self._knows, (), self.realm.now)
+        return access(caller.principal, kind, verb, world).formula == formulas.EVERYTHING
+
+    def hidden(self, caller: Caller) -> frozenset[str]:
+        """Every element of any type that the caller's policies hide."""
+        return self._hidden(caller)[0]
+
+    def hidden_keys(self, caller: Caller) -> frozenset[str]:
+        """The keys of search entries that would tell of them."""
+        return self._hidden(caller)[1]
+
+    def _hidden(self, caller: Caller) -> tuple[frozenset[str], frozenset[str]]:
+        if caller.hidden is None:
+            rows = (row for policy in caller.principal.policies for row in policy.rows if row.hidden)
+            kinds = {name.partition(".")[0] for row in rows for name in row.hidden}
+            held = {kind: self.granted(caller, kind, "i").hidden for kind in kinds}
+            keys = (hidden_keys(kind, names, self.registry) for kind, names in held.items())
+            caller.hidden = frozenset().union(*held.values()), frozenset().union(*keys)
+        return caller.hidden
 
     def clause(self, caller: Caller, kind: str, verb: str) -> Clause:
         """What of a type exists for the caller with a verb, as a clause."""

@@ -1,4 +1,4 @@
-"""Ids that grow with time (RFC 9562, UUID version 7), so that an index is written at its end."""
+"""Ids that grow with time (RFC 9562, UUID version 7), so that an index is written at its end; names made of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
+
+from profiles.model import RESOURCE_TYPES
 
 COUNTER_BITS = 12
 RANDOM_BITS = 62
@@ -33,3 +35,9 @@ class TimeOrdered:
         high = (stamp >> COUNTER_BITS << 16) | 0x7000 | (stamp & 0xFFF)
         text = f"{high:016x}{(2 << RANDOM_BITS) | low:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def local_name(text: str, base: str) -> str | None:
+    """A literal reference to this server as `Patient/123`, None for any other."""
+    parts = text.removeprefix(f"{base}/").partition("/_history/")[0].split("/")
+    return "/".join(parts) if len(parts) == 2 and parts[0] in RESOURCE_TYPES and parts[1] else None

@@ -6,20 +6,30 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from fhir_server.context import Context, Resource
+from fhir_server import access
+from fhir_server.context import Context, Request, Resource
+from fhir_server.ids import local_name
 from fhir_server.store import New, Stored, Transaction
+from profiles.json import parse
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.params import TYPE_CODES, Registry
 
 
-async def check_targets(new: New, resource: Resource, context: Context) -> None:
-    """Refuse references to what is not there, and write to the targets so that a delete beside this collides."""
+async def check_targets(
+    new: New, resource: Resource, request: Request, context: Context, before: Stored | None = None
+) -> None:
+    """Refuse references to what is not there, and write to the targets so that a delete beside this collides.
+
+    What the caller may not see is not there either, unless the version `before` refers to it already.
+    """
     if not context.config.referential_integrity or not isinstance(context.store, Transaction):
         return
     own = f"{new.type}/{new.id}"
     wanted = {target for target in targets(resource, context.config.base) if target != own}
-    absent = await context.store.touch(wanted)
+    known = targets(parse(before.body), context.config.base) if before is not None and before.body else set()
+    unseen = {name for name in sorted(wanted - known) if await access.reached(name, request, context) is None}
+    absent = sorted({*await context.store.touch(wanted - unseen), *unseen})
     if absent:
         raise FhirError("business-rule", f"The resource refers to {', '.join(absent)}, which is not known.", status=422)
 
@@ -45,7 +55,7 @@ def reference_keys(registry: Registry) -> tuple[str, ...]:
     return tuple(sorted({key for row in rows for key in row.keys}))
 
 
-def targets(resource: Resource, base: str) -> set[str]:
+def targets(resource: Any, base: str) -> set[str]:
     """What the resource refers to on this server, as `Patient/123`."""
     return {name for text in _references(resource) if (name := local_name(text, base))}
 
@@ -61,9 +71,3 @@ def _references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for child in value:
             yield from _references(child)
-
-
-def local_name(text: str, base: str) -> str | None:
-    """A literal reference to this server as `Patient/123`, None for any other."""
-    parts = text.removeprefix(f"{base}/").partition("/_history/")[0].split("/")
-    return "/".join(parts) if len(parts) == 2 and parts[0] in RESOURCE_TYPES and parts[1] else None

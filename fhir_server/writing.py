@@ -26,7 +26,7 @@ async def incoming(request: Request, context: Context, type: str) -> Resource:
     resource = await body_of(request, context)
     check_type(resource, type)
     if not request.checked:
-        refuse_faults(await faults(resource, type, context, len(request.body)))
+        refuse_faults(await faults(resource, type, request, context, len(request.body)))
     return resource
 
 

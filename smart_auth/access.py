@@ -35,8 +35,19 @@ VERB: Mapping[str, str] = {
 READ_ONLY_TYPES = frozenset({"AuditEvent"})
 WRITES = frozenset("cud")
 
-CONFIDENTIALITY_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
-SENSITIVITY_SYSTEM = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+# The code systems as R4 and as older senders write them, and not at all.
+CONFIDENTIALITY_SYSTEMS = (
+    "http://terminology.hl7.org/CodeSystem/v3-Confidentiality",
+    "http://hl7.org/fhir/v3/Confidentiality",
+    "urn:oid:2.16.840.1.113883.5.25",
+    "",
+)
+SENSITIVITY_SYSTEMS = (
+    "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+    "http://hl7.org/fhir/v3/ActCode",
+    "urn:oid:2.16.840.1.113883.5.4",
+    "",
+)
 # http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy: the codes that need a policy's own label.
 SENSITIVE = (
     "ETH",
@@ -65,6 +76,9 @@ SENSITIVE = (
     "CEL",
     "VIP",
 )
+
+
+LABELLED = ("_security:missing", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +210,10 @@ def _labels(principal: Principal) -> list[Formula]:
         return [NOTHING]
     clearance = max(CONFIDENTIALITY.index(policy.clearance) for policy in principal.policies)
     held = frozenset(label for policy in principal.policies for label in policy.labels)
-    tokens = [f"{CONFIDENTIALITY_SYSTEM}|{code}" for code in CONFIDENTIALITY[clearance + 1 :]]
+    above = CONFIDENTIALITY[clearance + 1 :]
+    tokens = [f"{system}|{code}" for system in CONFIDENTIALITY_SYSTEMS for code in above]
     if "*" not in held:
-        tokens += [f"{SENSITIVITY_SYSTEM}|{code}" for code in SENSITIVE if code not in held]
-    return [negate(where(("_security", ",".join(tokens))))] if tokens else []
+        secret = [code for code in SENSITIVE if code not in held]
+        tokens += [f"{system}|{code}" for system in SENSITIVITY_SYSTEMS for code in secret]
+    # Most resources have no label at all, and that is one look instead of a hundred.
+    return [negate(where(LABELLED, ("_security", ",".join(tokens))))] if tokens else []

@@ -15,7 +15,9 @@ from smart_auth.formulas import EVERYTHING, NOTHING, Formula, either, every, neg
 
 Resource = Mapping[str, Any]
 # policyRule codes that turn the rule around: nothing is shared but what the provisions permit.
-OPT_OUT = frozenset({"OPTOUT", "OPTOUTE", "OPTINR"})
+OPT_OUT = frozenset({"OPTOUT", "OPTOUTE", "OPTINR", "EMRGONLY"})
+# Search parameters that hold what a resource is about, in the words of R4's types.
+CODED = ("code", "combo-code", "type", "vaccine-code", "class", "service-type", "reason-code")
 SHOWING = frozenset({"access", "use", "disclose"})
 
 
@@ -48,15 +50,17 @@ def in_force(consent: Resource, now: datetime) -> bool:
 def denied(consent: Resource, kind: str, asker: Asker, knows: Knows) -> Formula:
     """What of a type this consent denies to the asker, within the patient's compartment."""
     root = consent.get("provision") or {}
-    if _root_denies(consent, root):
+    if _opts_out(consent) and root.get("type") == "permit":
+        return negate(_effective(root, kind, asker, knows, deny=False))
+    if root.get("type") == "deny" or _opts_out(consent):
         return _effective(root, kind, asker, knows, deny=True)
     region = _region(root, kind, asker, knows, deny=True)
     return every([region, either(_exceptions(root, kind, asker, knows, deny=True))])
 
 
-def _root_denies(consent: Resource, root: Resource) -> bool:
+def _opts_out(consent: Resource) -> bool:
     codes = {coding.get("code") for coding in (consent.get("policyRule") or {}).get("coding", ())}
-    return root.get("type") == "deny" or (root.get("type") is None and bool(codes & OPT_OUT))
+    return bool(codes & OPT_OUT)
 
 
 def _effective(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool) -> Formula:
@@ -73,7 +77,7 @@ def _exceptions(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: 
 
 def _region(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool) -> Formula:
     unsure = EVERYTHING if deny else NOTHING
-    if not (_concerns(rule, asker) and _shows(rule)):
+    if not (_concerns(rule, asker, unsure=deny) and _shows(rule)):
         return NOTHING
     parts = [
         _classes(rule.get("class", ()), kind, unsure),
@@ -85,11 +89,12 @@ def _region(rule: Resource, kind: str, asker: Asker, knows: Knows, *, deny: bool
     return every(parts)
 
 
-def _concerns(rule: Resource, asker: Asker) -> bool:
+def _concerns(rule: Resource, asker: Asker, *, unsure: bool) -> bool:
+    """Whether the rule is about this asker now; an actor without a literal reference might be anybody."""
     actors = {(actor.get("reference") or {}).get("reference") for actor in rule.get("actor", ())}
     purposes = {coding.get("code") for coding in rule.get("purpose", ())}
     return (
-        (not actors or bool(actors & asker.actors))
+        (not actors or bool(actors & asker.actors) or (unsure and None in actors))
         and (not purposes or asker.purpose in purposes)
         and _covers(rule.get("period"), asker.now)
     )
@@ -115,7 +120,7 @@ def _codes(concepts: Sequence[Resource], kind: str, knows: Knows, unsure: Formul
     tokens = [_token(coding) for concept in concepts for coding in concept.get("coding", ()) if coding.get("code")]
     if not tokens:
         return unsure
-    return where(("code", ",".join(tokens))) if knows(kind, "code") else NOTHING
+    return either(where((name, ",".join(tokens))) for name in CODED if knows(kind, name))
 
 
 def _labels(codings: Sequence[Resource], unsure: Formula) -> Formula:

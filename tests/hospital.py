@@ -115,11 +115,15 @@ class Hospital:
 
     @property
     def doctor(self) -> Caller:
-        return self.caller("user/*.cruds", "Doctor", user="dora", actors=frozenset({"Practitioner/D1"}))
+        return self.caller(
+            "user/*.cruds", "Doctor", user="dora", fhir_user="Practitioner/D1", actors=frozenset({"Practitioner/D1"})
+        )
 
     @property
     def nurse(self) -> Caller:
-        return self.caller("user/*.cruds", "Nurse", user="nora", actors=frozenset({"Practitioner/N1"}))
+        return self.caller(
+            "user/*.cruds", "Nurse", user="nora", fhir_user="Practitioner/N1", actors=frozenset({"Practitioner/N1"})
+        )
 
     def app(self, scope: str = "patient/*.cruds", patient: str = "P1", role: str = "Admin") -> Caller:
         """An app with one patient in context, for a user of the role."""

@@ -19,7 +19,7 @@ from smart_auth.scopes import Scope
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CODES = {"Observation": ("subject", "performer"), "Appointment": ("actor",), "Condition": ("patient", "asserter")}
-R = access.CONFIDENTIALITY_SYSTEM + "|R"
+R = access.CONFIDENTIALITY_SYSTEMS[0] + "|R"
 
 
 def codes(kind: str) -> tuple[str, ...]:
@@ -151,9 +151,9 @@ def test_audit_events_are_written_by_the_server_alone() -> None:
 
 def test_labels_above_the_clearance_are_invisible() -> None:
     """A restricted resource is not there for a nurse, and is for a doctor; sensitive labels need to be named."""
-    hiv = access.SENSITIVITY_SYSTEM + "|HIV"
+    hiv = access.SENSITIVITY_SYSTEMS[0] + "|HIV"
     formula = access.access(nurse(), "Condition", "r", world()).formula
-    assert visible(formula, security=access.CONFIDENTIALITY_SYSTEM + "|N")
+    assert visible(formula, security=access.CONFIDENTIALITY_SYSTEMS[0] + "|N")
     assert not visible(formula, security=R)
     assert not visible(formula, security=hiv)
     doctor = caller("user/*.rs", "Doctor", user="d")

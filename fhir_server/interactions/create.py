@@ -31,7 +31,7 @@ async def create_new(resource: Resource, id: str, request: Request, context: Con
 
     async def work(inner: Context) -> Stored:
         new = record(resource, id, 1, instant(inner.now()), method, inner)
-        await check_targets(new, resource, inner)
+        await check_targets(new, resource, request, inner)
         return await inner.store.create(new)
 
     guarded = context.config.referential_integrity

@@ -96,11 +96,12 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
     check_type(resource, type)
     if resource.get("id") != id:
         raise FhirError("business-rule", "A patch cannot change the id.", f"{type}.id")
-    refuse_faults(await faults(resource, type, context))
+    refuse_faults(await faults(resource, type, request, context))
     await access.may_store(request, context, resource)
     if is_same(resource, current):
-        return written(current, False, request, context)
-    return written(await replace_version(resource, current, context, "PATCH"), False, request, context)
+        return access.returned(written(current, False, request, context), request, context)
+    stored = await replace_version(resource, current, request, context, "PATCH")
+    return access.returned(written(stored, False, request, context), request, context)
 
 
 async def conditional_patch(request: Request, context: Context) -> Response:

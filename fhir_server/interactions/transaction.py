@@ -51,7 +51,7 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
         faults = [issue for row in rows if isinstance(row, FhirError) for issue in row.issues]
         raise FhirError.of(faults, status=400)
     made = plan(entries, context.new_id, config.base)
-    await _check(entries, context)
+    await _check(entries, request, context)
 
     async def work(inner: Context) -> dict[int, bytes]:
         await once(inner, request)
@@ -71,25 +71,25 @@ async def _answer(entry: Entry, request: Request, context: Context, perform: Per
         return reply(failure(error, own), context)
 
 
-async def _check(entries: list[Entry], context: Context) -> None:
+async def _check(entries: list[Entry], request: Request, context: Context) -> None:
     """Validate every resource before anything is written, and name all faults at once."""
     issues: list[Issue] = []
     for number, entry in enumerate(entries):
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         if entry.resource is not None and entry.method in ("POST", "PUT") and not entry.is_operation:
-            issues += [_placed(issue, entry) for issue in await _faults(entry, context)]
+            issues += [_placed(issue, entry) for issue in await _faults(entry, request, context)]
     if issues:
         raise FhirError.of(issues)
 
 
-async def _faults(entry: Entry, context: Context) -> list[Issue]:
+async def _faults(entry: Entry, request: Request, context: Context) -> list[Issue]:
     resource = entry.resource or {}
     try:
         check_type(resource, entry.type)
     except FhirError as error:
         return list(error.issues)
-    found = await faults(resource, entry.type, context)
+    found = await faults(resource, entry.type, request, context)
     return [issue for issue in found if issue.severity in ("error", "fatal")]
 
 

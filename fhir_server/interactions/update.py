@@ -66,7 +66,7 @@ async def _put_once(resource: Resource, id: str, request: Request, context: Cont
         return await _first(resource, id, request, context, method)
     if is_same(resource, current):
         return written(current, False, request, context)
-    stored = await replace_version(resource, current, context, method)
+    stored = await replace_version(resource, current, request, context, method)
     return written(stored, current.deleted, request, context)
 
 
@@ -85,13 +85,15 @@ def _check_none_match(request: Request, current: Stored | None) -> None:
         raise FhirError("conflict", f"{current.type}/{current.id} exists already.", status=412)
 
 
-async def replace_version(resource: Resource, current: Stored, context: Context, method: str) -> Stored:
+async def replace_version(
+    resource: Resource, current: Stored, request: Request, context: Context, method: str
+) -> Stored:
     """Store the next version after `current`."""
 
     async def work(inner: Context) -> Stored:
         at = instant(inner.now(), current)
         new = record(resource, current.id, current.version + 1, at, method, inner)
-        await check_targets(new, resource, inner)
+        await check_targets(new, resource, request, inner, current)
         return await inner.store.replace(new, current)
 
     guarded = context.config.referential_integrity

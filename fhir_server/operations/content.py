@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fhir_server import access
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
@@ -44,4 +45,5 @@ async def _named(call: Call, name: str, context: Context) -> Resource:
     if type not in RESOURCE_TYPES or not id:
         raise FhirError("value", f"{name}={text} is no reference to a resource here.", name, status=400)
     request = replace(call.request, method="GET", parts=(type, id))
+    await access.admit(request, context, "read")
     return await stored_resource(replace(call, request=request, type=type, id=id, version=version), context)

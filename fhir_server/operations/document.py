@@ -13,7 +13,7 @@ from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
 from fhir_server.respond import Response, instant_text, resource_answer
 from fhir_server.store import Stored
-from profiles.json import parse
+from profiles.json import encode, parse
 from profiles.outcome import FhirError
 
 MOST = 1_000  # resources of a document
@@ -60,9 +60,11 @@ async def _seen(name: str, request: Request, context: Context) -> Stored | None:
 
 def _bundle(rows: list[tuple[Stored, Resource]], context: Context) -> dict[str, Any]:
     id, base = context.new_id(), context.config.base
+    labels = [label for _, resource in rows for label in resource.get("meta", {}).get("security", ())]
     return {
         "resourceType": "Bundle",
         "id": id,
+        **({"meta": {"security": list({encode(each): each for each in labels}.values())}} if labels else {}),
         "identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{id}"},
         "type": "document",
         "timestamp": instant_text(context.now()),

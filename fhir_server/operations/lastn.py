@@ -54,6 +54,7 @@ async def _newest_first(criteria: Pairs, call: Call, context: Context) -> Any:
     asked = [*criteria, ("_sort", "-date"), ("_count", "1000"), ("_total", "none")]
     now = milliseconds(context.now())
     query = parse("Observation", asked, context.registry, base=context.config.base, now=now)
+    access.check_query(call.request, context, query)
     visible, cursor, seen = access.clause_of(call.request, context), None, 0
     while True:
         found = await find(context.store, query, registry=context.registry, cursor=cursor, access=visible)

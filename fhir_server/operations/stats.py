@@ -94,6 +94,7 @@ async def _observations(coding: Resource, call: Call, context: Context) -> list[
     asked += [("date", value) for value in _period(call, context)]
     now = milliseconds(context.now())
     query = parse("Observation", asked, context.registry, base=context.config.base, now=now)
+    access.check_query(call.request, context, query)
     visible, cursor = access.clause_of(call.request, context), None
     rows: list[Resource] = []
     while True:

@@ -41,7 +41,7 @@ async def faults(resource: Resource, call: Call, mode: str | None, context: Cont
     except FhirError as error:
         return list(error.issues)
     profile = call.one("profile")
-    issues = await full(resource, context, [profile] if profile else [])
+    issues = await full(resource, call.request, context, [profile] if profile else [])
     if mode == "update" and call.id and resource.get("id") != call.id:
         issues = [*issues, Issue("error", "invalid", f"The id must be {call.id}, as in the URL.", ("id",))]
     return issues

@@ -1,0 +1,192 @@
+"""Consents in every way they can be written: decided on each access, and what cannot be decided counts for the patient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.store import Store
+from tests.hospital import Hospital, condition, open_hospital, reference
+from tests.shell import BASE
+
+pytestmark = pytest.mark.anyio
+NORA = reference("Practitioner/N1")
+NURSE = {"role": {"text": "nurse"}, "reference": NORA}
+RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
+DIABETES = {"coding": [{"system": "http://snomed.info/sct", "code": "44054006"}]}
+
+
+@pytest.fixture
+async def hospital(store: Store) -> Hospital:
+    return await open_hospital(store)
+
+
+def consent(provision: Any = None, rule: str = "OPTIN", **more: Any) -> dict[str, Any]:
+    made = {
+        "resourceType": "Consent",
+        "id": "k",
+        "status": "active",
+        "scope": {"coding": [{"code": "patient-privacy"}]},
+        "category": [{"text": "x"}],
+        "patient": reference("Patient/P2"),
+        "policyRule": {"coding": [{"code": rule}]},
+        **more,
+    }
+    return made | ({"provision": provision} if provision else {})
+
+
+async def sees(hospital: Hospital, caller: Any, name: str = "Condition/c2") -> bool:
+    """Whether a read and a search agree that it is there."""
+    read = (await hospital.ask(caller, "GET", name)).status
+    kind, _, id = name.partition("/")
+    found = await hospital.ids(caller, f"{kind}?_id={id}")
+    assert (read == 200) is (found == {name})
+    assert read in (200, 404)
+    return read == 200
+
+
+async def store(hospital: Hospital, *consents: dict[str, Any]) -> None:
+    for each in consents:
+        answer = await hospital.ask(hospital.admin, "PUT", f"Consent/{each['id']}", each)
+        assert answer.status in (200, 201), answer.body
+    await hospital.gate.refresh()
+
+
+def deny(**more: Any) -> dict[str, Any]:
+    return {"type": "deny", **more}
+
+
+# Consent, and whether it keeps a nurse from Condition/c2 of P2.
+CONSENTS: dict[str, tuple[dict[str, Any], bool]] = {
+    "deny all": (consent(deny()), True),
+    "opt out": (consent(rule="OPTOUT"), True),
+    "opt out, emergencies only": (consent(rule="EMRGONLY"), True),
+    "opt in": (consent(), False),
+    "a draft": (consent(deny(), status="draft"), False),
+    "rejected": (consent(deny(), status="rejected"), False),
+    "over": (consent(deny(period={"end": "2020-01-01"})), False),
+    "not yet": (consent(deny(period={"start": "2099"})), False),
+    "in force": (consent(deny(period={"start": "2020", "end": "2099-12-31T00:00:00+02:00"})), True),
+    "for research": (consent(deny(), scope={"coding": [{"code": "research"}]}), False),
+    "of another patient": (consent(deny(), patient=reference("Patient/P1")), False),
+    "an absolute patient": (consent(deny(), patient=reference(f"{BASE}/Patient/P2")), True),
+    "a version of the patient": (consent(deny(), patient=reference("Patient/P2/_history/1")), True),
+    "for the nurse": (consent(deny(actor=[NURSE])), True),
+    "for the nurse by an absolute address": (
+        consent(deny(actor=[NURSE | {"reference": reference(f"{BASE}/Practitioner/N1")}])),
+        True,
+    ),
+    "for the nurse, who is contained": (
+        consent(
+            deny(actor=[NURSE | {"reference": {"identifier": {"value": "n1"}}}]),
+        ),
+        True,
+    ),
+    "for another nurse": (consent(deny(actor=[NURSE | {"reference": reference("Practitioner/N2")}])), False),
+    "for marketing": (consent(deny(purpose=[{"code": "HMARKT"}])), False),
+    "for treatment": (consent(deny(purpose=[{"code": "TREAT"}])), True),
+    "to correct": (consent(deny(action=[{"coding": [{"code": "correct"}]}])), False),
+    "to access": (consent(deny(action=[{"coding": [{"code": "access"}]}])), True),
+    "conditions": (consent(deny(**{"class": [{"system": RESOURCE_TYPES, "code": "Condition"}]})), True),
+    "observations": (consent(deny(**{"class": [{"system": RESOURCE_TYPES, "code": "Observation"}]})), False),
+    "a class nobody can tell": (consent(deny(**{"class": [{"system": "urn:x", "code": "y"}]})), True),
+    "diabetes": (consent(deny(code=[DIABETES])), True),
+    "asthma": (consent(deny(code=[{"coding": [{"system": "http://snomed.info/sct", "code": "195967001"}]}])), False),
+    "a label": (consent(deny(securityLabel=[{"system": "http://x", "code": "blue"}])), True),
+    "another label": (consent(deny(securityLabel=[{"system": "http://x", "code": "red"}])), False),
+    "this resource": (consent(deny(data=[{"meaning": "instance", "reference": reference("Condition/c2")}])), True),
+    "another resource": (consent(deny(data=[{"meaning": "instance", "reference": reference("Condition/c9")}])), False),
+    "out, but conditions in": (
+        consent(
+            {"provision": [{"type": "permit", "class": [{"system": RESOURCE_TYPES, "code": "Condition"}]}]}, "OPTOUT"
+        ),
+        False,
+    ),
+    "out, but observations in": (
+        consent(
+            {"provision": [{"type": "permit", "class": [{"system": RESOURCE_TYPES, "code": "Observation"}]}]}, "OPTOUT"
+        ),
+        True,
+    ),
+    "out, and a permit at the root for the nurse": (consent({"type": "permit", "actor": [NURSE]}, "OPTOUT"), False),
+    "out, and a permit at the root for another": (
+        consent({"type": "permit", "actor": [NURSE | {"reference": reference("Practitioner/N2")}]}, "OPTOUT"),
+        True,
+    ),
+    "out, and a permit for somebody unknown": (
+        consent({"provision": [{"type": "permit", "actor": [NURSE | {"reference": {"display": "?"}}]}]}, "OPTOUT"),
+        True,
+    ),
+    "in, but conditions out": (consent({"provision": [deny(code=[DIABETES])]}), True),
+    "in, diabetes out, but for the nurse": (
+        consent({"provision": [deny(code=[DIABETES], provision=[{"type": "permit", "actor": [NURSE]}])]}),
+        False,
+    ),
+    "in, diabetes out, but for another": (
+        consent(
+            {
+                "provision": [
+                    deny(
+                        code=[DIABETES],
+                        provision=[{"type": "permit", "actor": [NURSE | {"reference": reference("Practitioner/N2")}]}],
+                    )
+                ]
+            }
+        ),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONSENTS)
+async def test_what_a_consent_keeps_from_a_nurse(hospital: Hospital, name: str) -> None:
+    """Read and search agree with the consent; P1, the patient and an emergency are as before."""
+    body = condition("c2", "Patient/P2", code=DIABETES, meta={"security": [{"system": "http://x", "code": "blue"}]})
+    await hospital.ask(hospital.admin, "PUT", "Condition/c2", body)
+    given, denied = CONSENTS[name]
+    await store(hospital, given)
+    assert await sees(hospital, hospital.nurse) is not denied
+    assert await sees(hospital, hospital.patient(patient="P2"))
+    if given["patient"] != reference("Patient/P1"):
+        assert await sees(hospital, hospital.nurse, "Condition/c1")
+
+
+async def test_one_denial_among_several_consents_holds(hospital: Hospital) -> None:
+    """A second consent that permits takes no denial away; revoking the denial does."""
+    no, yes = consent(deny(actor=[NURSE])), consent(rule="OPTIN") | {"id": "yes"}
+    await store(hospital, no, yes)
+    assert not await sees(hospital, hospital.nurse)
+    await store(hospital, no | {"status": "inactive"})
+    assert await sees(hospital, hospital.nurse)
+
+
+async def test_a_consent_holds_on_writes_and_joins(hospital: Hospital) -> None:
+    """Under a denial an update, a patch, a delete, an include and a chain do not reach the record either."""
+    await store(hospital, consent(deny(actor=[NURSE])))
+    nurse = hospital.nurse
+    assert (await hospital.ask(nurse, "PUT", "Encounter/e2", {"resourceType": "Encounter", "id": "e2"})).status != 200
+    assert (await hospital.ask(nurse, "GET", "Patient/P2/$everything")).status == 404
+    assert (await hospital.ask(nurse, "GET", "Condition/c2/_history/1")).status == 404
+    assert await hospital.ids(nurse, "Observation?_id=mix&_include=*") == {"Observation/mix", "Patient/P1"}
+    assert await hospital.ids(nurse, "Practitioner?_has:Observation:performer:code=b") == set()
+    assert await hospital.ids(hospital.doctor, "Practitioner?_has:Observation:performer:code=b") == {"Practitioner/D1"}
+
+
+async def test_an_actor_that_the_caller_belongs_to(hospital: Hospital) -> None:
+    """A denial for an organization, a role, a team or a group holds for its people, and for nobody else."""
+    root = hospital.admin
+    role = {
+        "resourceType": "PractitionerRole",
+        "id": "r",
+        "practitioner": NORA,
+        "organization": reference("Organization/org"),
+    }
+    team = {"resourceType": "CareTeam", "id": "t", "participant": [{"member": NORA}]}
+    group = {"resourceType": "Group", "id": "ng", "type": "practitioner", "actual": True, "member": [{"entity": NORA}]}
+    for each in (role, team, group):
+        assert (await hospital.ask(root, "PUT", f"{each['resourceType']}/{each['id']}", each)).status == 201
+    for name in ("PractitionerRole/r", "Organization/org", "CareTeam/t", "Group/ng"):
+        await store(hospital, consent(deny(actor=[NURSE | {"reference": reference(name)}])))
+        assert not await sees(hospital, await hospital.gate.related(hospital.nurse)), name
+        assert await sees(hospital, await hospital.gate.related(hospital.doctor)), name
