@@ -1,4 +1,4 @@
-"""Consents in every way they can be written: decided on each access, and what cannot be decided counts for the patient."""
+"""Consents in every way they can be written, on each access; what cannot be decided counts for the patient."""
 
 from __future__ import annotations
 
