@@ -50,8 +50,9 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Embedded]:
 
 
 def is_running(pid: int) -> bool:
+    """Whether the process has a folder yet: one that ends has closed its files before, and is listed a little longer."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        return bool(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return False
 
