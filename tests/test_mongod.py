@@ -50,7 +50,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Embedded]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process has a folder yet: one that ends has closed its files before, and is listed a little longer."""
+    """Whether the process has a folder yet: one that ends closes its files first, and is listed a little longer."""
     try:
         return bool(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
