@@ -106,7 +106,7 @@ def _big(size: int) -> None:
     sizes = {code: len(system.descendants(code)) for code in (str(10**8 + n) for n in range(0, 5000, 7))}
     for most in (100, 1_000, 10_000):
         code = max((c for c, n in sizes.items() if n <= most), key=sizes.__getitem__)
-        _row(f":below with {sizes[code]:,} codes", lambda c=code: below(system, c), 20)  # type: ignore[misc]
+        _row(f":below with {sizes[code]:,} codes", lambda c=code: set(below(system, c)), 20)  # type: ignore[misc]
 
 
 def _concept(number: int, size: int, words: list[str], chance: random.Random) -> Row:

@@ -7,7 +7,7 @@ last update, and, where no entry can tell, its body.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Resource: TypeAlias = dict[str, Any]
@@ -131,6 +131,14 @@ class Coded:
 
 
 @dataclass(frozen=True, slots=True)
+class Among:
+    """Some entry under one of `keys` is one of these texts, too many to send: candidates are asked about in memory."""
+
+    keys: tuple[str, ...]
+    texts: frozenset[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """Membership of a List (`_list`), or of the tree below or above a resource; resolved by the shell."""
 
@@ -141,7 +149,21 @@ class Listed:
 
 
 Clause: TypeAlias = (
-    OneOf | Between | Every | Some | Without | Ids | Kinds | Named | Updated | Body | Chain | Has | Coded | Listed
+    OneOf
+    | Between
+    | Every
+    | Some
+    | Without
+    | Ids
+    | Kinds
+    | Named
+    | Updated
+    | Body
+    | Chain
+    | Has
+    | Coded
+    | Among
+    | Listed
 )
 
 ALWAYS = Every()

@@ -19,6 +19,9 @@ from search.words import add_words
 
 # A resource with more values than this is refused: it would cost every later write and search (SECURITY.md, P21).
 MOST = 20_000
+# Each of their codes is one, and a code system may have 100,000.
+MOST_CODES = 250_000
+TERMINOLOGY = frozenset(("CodeSystem", "ValueSet", "ConceptMap"))
 
 Extractor = Callable[[dict[str, Any], Add, str], None]
 
@@ -26,7 +29,7 @@ Extractor = Callable[[dict[str, Any], Add, str], None]
 def entries(resource: dict[str, Any], registry: Registry, local_base: str | None = None) -> list[str]:
     """Sorted unique entries for `s`; `local_base` is the server's own url, references to it are written as relative.
 
-    Raises FhirError `too-long` for more than 20,000 entries.
+    Raises FhirError `too-long` for more than 20,000 entries, 250,000 of a definition of codes.
     """
     kind = resource["resourceType"]
     found: set[str] = {TYPE_CODES[kind]}
@@ -34,9 +37,10 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     add_words(resource, found.add)
     if "contained" in resource:
         add_contained(resource, registry, found.add, local_base or "")
-    if len(found) > MOST:
+    most = MOST_CODES if kind in TERMINOLOGY else MOST
+    if len(found) > most:
         raise FhirError(
-            "too-long", f"The resource has {len(found)} searchable values; the most is {MOST}", kind, status=422
+            "too-long", f"The resource has {len(found)} searchable values; the most is {most}", kind, status=422
         )
     return sorted(found)
 

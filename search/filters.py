@@ -14,6 +14,7 @@ from typing import Any
 from search.clauses import (
     ALWAYS,
     NEVER,
+    Among,
     Between,
     Body,
     Chain,
@@ -31,6 +32,7 @@ from search.clauses import (
     Without,
     every,
     some,
+    starting,
     walk,
     without,
 )
@@ -46,7 +48,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
 
 # What the database cannot see: looked up, or worked out on the body, for each candidate.
-UNSEEN = (Body, Chain, Has, Coded, Listed)
+UNSEEN = (Body, Chain, Has, Coded, Among, Listed)
 
 
 def compile(clause: Clause) -> Filter:
@@ -178,6 +180,8 @@ def is_seen(clause: Clause) -> bool:
 
 def widened(clause: Clause, holds: bool = True) -> Clause:
     """The clause with its unseen parts taken to hold, so that no match is lost; the rest is for `matches` to say."""
+    if isinstance(clause, Among) and holds:
+        return some(starting(key) for key in clause.keys)
     if isinstance(clause, UNSEEN):
         return ALWAYS if holds else NEVER
     if isinstance(clause, Every):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.clauses import (
+    Among,
     Between,
     Body,
     Chain,
@@ -109,6 +110,7 @@ HOLDS: dict[type, Callable[[Any, Subject], bool]] = {
     Named: lambda c, s: c.low <= name_of(s.resource) < c.high,
     Updated: _updated,
     Body: lambda c, s: c.check(s.resource),
+    Among: lambda c, s: not c.texts.isdisjoint(s.entries),
     Chain: _linked,
     Has: _linked,
     Coded: _linked,

@@ -107,7 +107,7 @@ def _relations(
 
 def _higher(system: System | None, code: str, known: set[str]) -> list[str]:
     """Those of the codes that lie above one."""
-    return [c for c in above(system, code).codes if c != code and c in known] if system else []
+    return [c for c in above(system, code) if c != code and c in known] if system else []
 
 
 def _answer(table: Closure, relations: list[tuple[tuple[str, str], tuple[str, str]]]) -> Json:

@@ -16,6 +16,7 @@ from terminology.faults import (
     wanted_supplements,
 )
 from terminology.filters import Selection, select
+from terminology.listed import listed
 from terminology.membership import ValueSets
 from terminology.messages import refuse
 from terminology.packed import Codes, PackedSystem
@@ -25,6 +26,8 @@ from terminology.wording import tokens
 
 Key = tuple[str, str | None, str]
 
+# What an include has that neither lists codes nor imports value sets.
+_PLAIN = frozenset(("system", "version", "filter"))
 # A value set that is put together from more codes than these is not walked through for a page of it.
 _MOST = 200_000
 
@@ -128,9 +131,13 @@ class Composer:
     def page(self, offset: int, count: int) -> tuple[list[Item], int] | None:
         """A page and the total without a walk through all codes, where there is one plain include; else None."""
         rows = self.includes
-        if len(rows) != 1 or "exclude" in self.compose or not {"system", "filter", "version"} >= set(rows[0]):
+        if len(rows) != 1 or "exclude" in self.compose or not {*_PLAIN, "concept"} >= set(rows[0]):
             return None
-        found = self.system(rows[0], whole=True)
+        found = self.system(rows[0], whole="concept" not in rows[0])
+        if "concept" in rows[0]:
+            entries = list(self._entries(rows[0], found, "ValueSet.compose.include[0]"))
+            items = [self._item(rows[0], found, entry, code) for entry, code in entries[offset : offset + count]]
+            return None if self._missing else (items, len(entries))
         assert found is not None
         self.refuse_incomplete(found, rows[0])
         codes = self.candidates(found, rows[0], "ValueSet.compose.include[0]")
@@ -192,19 +199,33 @@ class Composer:
             self.report.add("used-supplement", Resolved(supplement).canonical)
         self.report.standing(found.system.about, self.value_set)
 
+    def inner(self, reference: str) -> Composer:
+        """The composer of a value set that this one includes."""
+        return Composer(self.sets, self.import_of(reference), self.report, self.path)
+
+    def codes(self, row: Json, place: str) -> Iterable[str]:
+        """The codes that an include takes from its system."""
+        found = self.system(row, whole="concept" not in row)
+        if "concept" in row:
+            return (code for _, code in self._entries(row, found, place))
+        assert found is not None
+        return self._drawn(found, row, place)
+
+    def _drawn(self, found: Resolved, row: Json, place: str) -> Iterable[str]:
+        self.refuse_incomplete(found, row)
+        usable = self._usable(found)
+        codes = self.candidates(found, row, place)
+        return codes if usable is _every else filter(usable, codes)
+
     def _of_system(self, row: Json, place: str) -> Iterator[Item]:
         found = self.system(row, whole="concept" not in row)
         if "concept" in row:
             yield from self._listed(row, found, place)
             return
         assert found is not None
-        self.refuse_incomplete(found, row)
-        codes = self.candidates(found, row, place)
-        usable = self._usable(found)
         nested = self.nested
-        for code in codes:
-            if usable(code):
-                yield Item((found.url, found.version, code), found, parent=_parent(found, code) if nested else None)
+        for code in self._drawn(found, row, place):
+            yield Item((found.url, found.version, code), found, parent=_parent(found, code) if nested else None)
 
     def refuse_incomplete(self, found: Resolved, row: Json) -> None:
         """A fragment is refused where the caller will not have it; else the expansion is marked as not closed."""
@@ -246,22 +267,22 @@ class Composer:
             not ((active and found.system.inactive(code)) or (selectable and found.system.concept(code).abstract))
         )
 
-    def _listed(self, row: Json, found: Resolved | None, place: str) -> Iterator[Item]:
-        usable = self._usable(found) if found else lambda code: True
+    def _entries(self, row: Json, found: Resolved | None, place: str) -> Iterator[tuple[Json, str]]:
+        """The listed concepts of an include that its system has and its filters pass, with their codes."""
+        usable = self._usable(found) if found else _every
         allowed = self._selections(found, row, place) if found else []
-        for entry in row["concept"]:
-            given = entry.get("code", "")
-            code = found.system.locate(given) if found else given
-            if code is None or not usable(code) or not all(s.holds(code) for s in allowed):
-                continue
-            item = Item(
-                (row["system"], found.version if found else row.get("version"), code),
-                found,
-                entry,
-                tuple(list_names(entry, self.value_set)),
-            )
-            if self._named(item):
-                yield item
+        entries = listed(row, found.system if found else None)
+        text = self.options.filter
+        for code in entries.search(text) if text else entries.by_code:
+            if usable(code) and all(s.holds(code) for s in allowed):
+                yield entries.by_code[code], code
+
+    def _listed(self, row: Json, found: Resolved | None, place: str) -> Iterator[Item]:
+        return (self._item(row, found, entry, code) for entry, code in self._entries(row, found, place))
+
+    def _item(self, row: Json, found: Resolved | None, entry: Json, code: str) -> Item:
+        version = found.version if found else row.get("version")
+        return Item((row["system"], version, code), found, entry, tuple(list_names(entry, self.value_set)))
 
     def _named(self, item: Item) -> bool:
         text = self.options.filter

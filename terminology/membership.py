@@ -22,6 +22,7 @@ from terminology.faults import (
 )
 from terminology.filters import Selection, select
 from terminology.library import Library
+from terminology.listed import listed
 from terminology.messages import refuse
 from terminology.request import Options
 from terminology.systems import Resolved
@@ -229,7 +230,7 @@ class Checker:
         return system.content != "complete"
 
     def _selected(self, number: int, row: Json, system: Resolved, code: str) -> bool:
-        if "concept" in row and not any(system.system.locate(c.get("code", "")) == code for c in row["concept"]):
+        if "concept" in row and code not in listed(row, system.system).by_code:
             return False
         return all(s.holds(code) for s in self._filters(number, row, system))
 
@@ -251,7 +252,7 @@ class Checker:
         return True
 
     def _listed(self, row: Json, code: str, system: Resolved, place: str, verdict: Verdict, found: Found) -> None:
-        entry = next((c for c in row.get("concept", ()) if system.system.locate(c.get("code", "")) == code), None)
+        entry = listed(row, system.system).by_code.get(code)
         if entry is None:
             return
         found.extra += list_names(entry, self.value_set)

@@ -56,7 +56,6 @@ def pack(about: Json, rows: Sequence[Row]) -> bytes:
     _lists(sections, "parent", above)
     _lists(sections, "child", below)
     sections["flags"] = bytes(row.flags for row in unique)
-    sections["sorted"] = _numbers(sorted(range(len(unique)), key=lambda n: unique[n].code))
     last = _subtrees(above)
     if last is not None:
         sections["last"] = _numbers(last)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import overload
 
 import msgspec
@@ -18,7 +16,7 @@ from terminology.wording import Index, rank, tokens
 
 _AT = tuple(f"{name}_at" for name in ("code", "display", "extra", "parent", "child", "word", "posting"))
 # The sections that hold numbers.
-NUMBERS = frozenset(("hash", "parent", "child", "sorted", "last", "ranked", "posting", *_AT))
+NUMBERS = frozenset(("hash", "parent", "child", "last", "ranked", "posting", *_AT))
 
 
 class Codes(Sequence[str]):
@@ -261,33 +259,3 @@ class PackedSystem:
     def special_filter(self, name: str, operator: str, value: str) -> Iterable[str] | None:
         """A plain table has no filters of its own."""
         return None
-
-    def between(self, first: str, last: str) -> Codes:
-        """The codes from one to another in the order of the code texts, both included."""
-        ordered = self._ints["sorted"]
-        start = bisect_left(ordered, first, key=self.code)
-        return Codes(self, ordered[start : bisect_right(ordered, last, key=self.code)])
-
-    def ranges(self, numbers: Sequence[int]) -> list[tuple[str, str]]:
-        """The codes of the numbers as ranges, first and last, in the order of the code texts.
-
-        All codes between the ends of a range belong to it, so a search can ask for ranges of entries.
-        """
-        places, ordered = sorted(map(self._places.__getitem__, numbers)), self._ints["sorted"]
-        return [(self.code(ordered[start]), self.code(ordered[end])) for start, end in _runs(places)]
-
-    @cached_property
-    def _places(self) -> array[int]:
-        """Number -> its place in the order of the code texts."""
-        places = array("I", bytes(4 * self._total))
-        for place, number in enumerate(self._ints["sorted"]):
-            places[number] = place
-        return places
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Neighbouring numbers as first and last: 1, 2, 3, 7 is (1, 3), (7, 7)."""
-    if not numbers:
-        return []
-    breaks = [at for at in range(1, len(numbers)) if numbers[at] != numbers[at - 1] + 1]
-    return [(numbers[a], numbers[b - 1]) for a, b in pairwise([0, *breaks, len(numbers)])]

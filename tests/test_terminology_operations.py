@@ -203,17 +203,15 @@ def test_subsumption_for_other_rooms() -> None:
     assert subsumes(KNOWN, ANIMALS, "cat", "dog") is None
 
 
-def test_a_branch_of_icd10_is_one_range() -> None:
-    """`:below` of 117 codes asks for one range of entries."""
-    (branch,) = search_codes(KNOWN, "below", f"{ICD10}|E11")
-    assert (branch.ranges, branch.codes) == ((("E11", "E11.A"),), ())
-    assert branch.holds("E11.65")
-    assert not branch.holds("E10.1")
-    assert len(list(branch.all(KNOWN))) == 117
-    (implied,) = expand_codes(KNOWN, f"{ICD10}?fhir_vs=isa/E11")
-    assert implied.ranges == branch.ranges
-    (above,) = search_codes(KNOWN, "above", f"{ICD10}|E11.65")
-    assert above.codes == ("E11.65", "E11.6", "E11", "E08-E13", "4")
+def test_branches_and_value_sets_become_codes() -> None:
+    """`:below`, `:above` and `:in`; 117 codes are at or below E11."""
+    below = search_codes(KNOWN, "below", f"{ICD10}|E11")[ICD10]
+    assert len(below) == 117
+    assert {"E11", "E11.65", "E11.A"} <= below
+    assert "E10.1" not in below
+    assert expand_codes(KNOWN, f"{ICD10}?fhir_vs=isa/E11") == {ICD10: below}
+    above = search_codes(KNOWN, "above", f"{ICD10}|E11.65")
+    assert above == {ICD10: {"E11.65", "E11.6", "E11", "E08-E13", "4"}}
 
 
 def test_what_a_search_cannot_mean_is_an_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.coding import checking, completion
 from fhir_server.context import Context
-from fhir_server.store import Store, open_store
+from fhir_server.store import Store, find_codes, open_store
 from profiles.outcome import FhirError
 from tests.shell import ask, content, context_on, id_of
 from tests.terminology_world import ANIMALS, ICD10, SETS, codes, concept, system, value, value_set
@@ -105,6 +105,46 @@ async def test_searches_know_what_codes_mean(context: Context, query: str, expec
     assert answer.status == 200, answer.body
     found = {e["resource"]["code"]["coding"][0]["code"] for e in content(answer).get("entry", ())}
     assert found == expected
+
+
+@pytest.mark.parametrize("steps", [4_000, 2])
+@pytest.mark.parametrize("also", ["", "&subject:missing=false"])
+async def test_value_sets_of_any_size_are_searched(
+    context: Context, monkeypatch: pytest.MonkeyPatch, steps: int, also: str
+) -> None:
+    """Of 98,505 codes, and of 3,000 listed ones, those in use are found; where they are many, candidates are asked."""
+    monkeypatch.setattr(find_codes, "MOST_STEPS", steps)
+    concepts = [concept(f"x{n}") for n in range(3_000)]
+    await stored(context, system("1", *concepts))
+    await stored(context, value_set("listed", {"system": ANIMALS, "concept": [{"code": c["code"]} for c in concepts]}))
+    pairs = [(ICD10, "E11.65"), (ICD10, "I10"), (ICD10, "nope"), (ANIMALS, "x7"), (ANIMALS, "X2999"), (ANIMALS, "z")]
+    pairs += [(f"{ANIMALS}/other", "x7"), *((f"{ANIMALS}/other", f"x1{n}") for n in range(40))]
+    for uri, code in pairs:
+        row = {"resourceType": "Condition", "subject": {"display": "x"}, "code": {"coding": [{"system": uri}]}}
+        row["code"]["coding"][0]["code"] = code  # type: ignore[index]
+        await stored(context, row)
+    expected = {f"{ICD10}?fhir_vs": {"E11.65", "I10"}, f"{SETS}listed": {"x7", "X2999"}}
+    for url, known in expected.items():
+        answer = content(await ask(context, "GET", f"Condition?code:in={url}{also}&_total=accurate"))
+        assert {e["resource"]["code"]["coding"][0]["code"] for e in answer["entry"]} == known
+        assert answer["total"] == 2
+        others = content(await ask(context, "GET", f"Condition?code:not-in={url}{also}&_total=accurate&_count=2"))
+        assert others["total"] == len(pairs) - 2
+    changed = value_set("listed", {"system": ANIMALS, "concept": [{"code": c["code"]} for c in concepts[10:]]})
+    names = content(await ask(context, "GET", f"ValueSet?url={SETS}listed"))["entry"]
+    name = names[0]["resource"]["id"]
+    assert (await ask(context, "PUT", f"ValueSet/{name}", changed | {"id": name})).status == 200
+    answer = content(await ask(context, "GET", f"Condition?code:in={SETS}listed{also}"))
+    assert [e["resource"]["code"]["coding"][0]["code"] for e in answer["entry"]] == ["X2999"]
+
+
+async def test_large_definitions_are_kept(context: Context) -> None:
+    """A value set that lists 30,000 codes, searched by one of them, asked for one of them and for a page."""
+    rows = [{"code": f"c{n}"} for n in range(30_000)]
+    await stored(context, value_set("large", {"system": "http://example.org/none", "concept": rows}))
+    assert content(await ask(context, "GET", "ValueSet?code=c29999"))["total"] == 1
+    assert await expand(context, f"url={SETS}large&offset=29999&count=5") == ["c29999"]
+    assert await expand(context, f"url={SETS}large&filter=c29998&count=5") == ["c29998"]
 
 
 async def test_what_a_search_does_not_know_is_an_error(context: Context) -> None:

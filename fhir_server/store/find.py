@@ -39,7 +39,7 @@ LIMIT = 5.0
 BATCH = 200
 
 Access = Callable[[str], Clause]
-Terms = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
+Terms = Callable[[str, str], Awaitable[Sequence[tuple[str, str]]]]
 
 
 @dataclass(slots=True)

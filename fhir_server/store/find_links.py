@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fhir_server.store.find_codes import named
 from fhir_server.store.records import Document
 from profiles.outcome import FhirError
 from search.clauses import (
@@ -36,15 +37,12 @@ from search.matches import Subject, matches
 from search.params import TYPE_CODES
 from search.plan import candidates
 from search.types.reference import PART_OF
-from search.types.token import coded
 
 if TYPE_CHECKING:
     from fhir_server.store.find import Search
 
 # As many as go into one query (SECURITY.md §4: 1,000 values); beyond, the other side is the smaller one.
 MOST = 1_000
-# Codes of a value set or a branch that are looked for at once.
-MOST_CODES = 10_000
 # Bodies read to settle one alternative of a clause.
 MOST_READ = 200
 # Documents read to learn to whom they refer.
@@ -99,11 +97,8 @@ class Links:
         """The codes that terminology names, as entries."""
         if self.search.terms is None:
             raise FhirError("not-supported", f":{clause.how} needs terminology, which this server runs without")
-        codes = await self.search.terms(clause.how, clause.value)
-        if len(codes) > MOST_CODES:
-            text = f":{clause.how}: {clause.value} has {len(codes):,} codes; the most a search takes is {MOST_CODES:,}"
-            raise FhirError("too-costly", text)
-        return coded(clause, codes)
+        pairs = await self.search.terms(clause.how, clause.value)
+        return await named(self.search, clause, pairs, self.few)
 
     async def _listed(self, clause: Listed) -> Clause:
         """The items of a List as names, or what lies above or below in a tree as entries."""

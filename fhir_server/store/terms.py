@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from fhir_server.store.batches import Batches
 from fhir_server.store.errors import told
+from fhir_server.store.find_codes import Pairs
 from fhir_server.store.store import Store
 from fhir_server.store.term_files import TermFiles
 from fhir_server.store.transaction import Transaction
@@ -39,8 +40,14 @@ KINDS = ("CodeSystem", "ValueSet", "ConceptMap")
 ALL = "*"
 # Parsed definitions that are kept; most servers have fewer.
 _KEPT = 512
+# Codes of value sets and branches that are kept for the next search: 100 bytes each.
+_KEPT_CODES = 200_000
 # A definition that refers to ever more others ends here.
 _MOST_ROUNDS = 200
+
+
+# What was looked up: under which names, and the definitions themselves.
+Found = dict[Key, tuple[Names, Loose]]
 
 
 class Missing(Exception):
@@ -54,13 +61,13 @@ class Missing(Exception):
 class Fetched:
     """The layer of stored definitions, as far as they were looked up."""
 
-    def __init__(self, found: dict[Key, Loose]) -> None:
+    def __init__(self, found: Found) -> None:
         self._found = found
 
     def _of(self, kind: str, url: str) -> Loose:
         if (kind, url) not in self._found:
             raise Missing((kind, url))
-        return self._found[kind, url]
+        return self._found[kind, url][1]
 
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions that are stored."""
@@ -96,6 +103,8 @@ class Terms:
         # Rows of packed tables by their digests; they are few.
         self._tables: dict[str, Json] = {}
         self._loose: OrderedDict[Key, tuple[Names, Loose]] = OrderedDict()
+        # The codes of value sets and branches, with what they rest on.
+        self._named: OrderedDict[tuple[str, str], tuple[dict[Key, Names], Pairs]] = OrderedDict()
         self._lookups = Batches(self._look_up, size=128, lanes=2)
         self.files = TermFiles(store.driver)
 
@@ -105,7 +114,10 @@ class Terms:
 
     async def ask(self, work: Callable[[Library], T], likely: Iterable[Key] = ()) -> T:
         """The answer of `work`, which is called again whenever it needs a definition that was not looked up yet."""
-        found: dict[Key, Loose] = {}
+        return await self._asked(work, {}, likely)
+
+    async def _asked(self, work: Callable[[Library], T], found: Found, likely: Iterable[Key]) -> T:
+        """The same; `found` tells afterwards what the answer rests on."""
         await self._fetch(found, likely)
         library = Library((Fetched(found), shipped()))
         for _ in range(_MOST_ROUNDS):
@@ -121,11 +133,13 @@ class Terms:
         layer = await self._loaded(("CodeSystem", ALL), names)
         return work(Library((layer, shipped())))
 
-    async def _fetch(self, found: dict[Key, Loose], keys: Iterable[Key]) -> None:
+    async def _fetch(self, found: Found, keys: Iterable[Key]) -> None:
         wanted = [key for key in dict.fromkeys(keys) if key not in found]
-        answers = await asyncio.gather(*(self._lookups(key) for key in wanted))
-        for key, names in zip(wanted, answers, strict=True):
-            found[key] = await self._loaded(key, names)
+        for key, names in zip(wanted, await self._names(wanted), strict=True):
+            found[key] = names, await self._loaded(key, names)
+
+    async def _names(self, keys: Iterable[Key]) -> list[Names]:
+        return await asyncio.gather(*(self._lookups(key) for key in keys))
 
     async def _loaded(self, key: Key, names: Names) -> Loose:
         """The definitions as a layer; the same versions give the same layer, with what it has indexed."""
@@ -155,10 +169,12 @@ class Terms:
         entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys if url != ALL}
         found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
         for kind, _ in [key for key in keys if key[1] == ALL]:
-            rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}})
+            rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, {"$slice": 1})
             found[kind, ALL] = [(r["_id"], r["v"]) for r in rows if "s" in r]
         if entries:
-            for row in await self._rows({"s": {"$in": list(entries)}}):
+            within = {"$in": list(entries)}
+            # Of the entries only the one asked for: a definition may have 100,000.
+            for row in await self._rows({"s": within}, {"$elemMatch": within}):
                 for entry in row.get("s", ()):
                     key = entries.get(entry)
                     if key is not None and row["_id"].startswith(f"{key[0]}/"):
@@ -176,8 +192,8 @@ class Terms:
             found["CodeSystem", ALL] = await self.files.every()
         return found
 
-    async def _rows(self, filter: Json) -> list[Json]:
-        rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": 1})
+    async def _rows(self, filter: Json, entries: Json) -> list[Json]:
+        rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": entries})
         return [dict(row) for row in rows]
 
     async def state(self, kind: str, name: str) -> Json | None:
@@ -198,15 +214,19 @@ class Terms:
                 return False
         return bool(done.matched_count or done.upserted_id)
 
-    async def codes(self, how: str, value: str) -> list[tuple[str, str]]:
-        """(system, code) of what `:in`, `:below` and `:above` name."""
-
-        def work(library: Library) -> list[tuple[str, str]]:
-            return [
-                (branch.system, code) for branch in search_codes(library, how, value) for code in branch.all(library)
-            ]
-
-        return await self.ask(work)
+    async def codes(self, how: str, value: str) -> Pairs:
+        """(system, code) of what `:in`, `:below` and `:above` name, the same as before if its definitions are."""
+        held = self._named.get((how, value))
+        if held is not None and await self._names(held[0]) == list(held[0].values()):
+            self._named.move_to_end((how, value))
+            return held[1]
+        found: Found = {}
+        codes = await self._asked(lambda library: search_codes(library, how, value), found, ())
+        pairs = Pairs((url, code) for url in codes for code in codes[url])
+        self._named[how, value] = {key: names for key, (names, _) in found.items()}, pairs
+        while len(self._named) > 1 and sum(len(kept) for _, kept in self._named.values()) > _KEPT_CODES:
+            self._named.popitem(last=False)
+        return pairs
 
 
 _TERMS: WeakKeyDictionary[Store, Terms] = WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from profiles import model
@@ -181,11 +181,18 @@ def member(how: str) -> Any:
     return match
 
 
-def coded(clause: Coded, codes: Sequence[tuple[str, str]]) -> Clause:
+def coded(clause: Coded, codes: Iterable[tuple[str, str]]) -> Clause:
     """The entries of (system, code) pairs that terminology named."""
-    texts = [key + token(text, uri) for uri, text in codes for key in clause.keys]
-    bare = [f"{key}{code(text, '')}|" for uri, text in codes for key, implied in clause.bare if implied == uri]
-    return OneOf(tuple(dict.fromkeys((*texts, *bare)))) if texts else NEVER
+    texts = coded_texts(clause, codes)
+    return OneOf(texts) if texts else NEVER
+
+
+def coded_texts(clause: Coded, codes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The same as texts in their order, each once."""
+    found = {key + token(text, uri) for uri, text in codes for key in clause.keys}
+    if clause.bare:
+        found |= {f"{key}{code(text, '')}|" for uri, text in codes for key, implied in clause.bare if implied == uri}
+    return tuple(sorted(found))
 
 
 def not_in(parameter: Parameter, value: str, around: Around) -> Clause:
