@@ -25,7 +25,7 @@ from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.context import Request as Asked
 from fhir_server.demo import load_demo
-from fhir_server.following import follow, registry_of
+from fhir_server.following import Following, registry_of
 from fhir_server.ids import TimeOrdered
 from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
@@ -93,16 +93,18 @@ class App:
                 self._others.router.routes.extend(auth.routes)
             quiet_collector()
             self.fhir.context = context
-            watching = asyncio.create_task(follow(context, self._redefine))
+            following = Following(context, self._redefine)
+            self.fhir.settle = following.settle
+            watching = asyncio.create_task(following.run())
             stack.callback(watching.cancel)
             yield
             self.stopping = True
             self.fhir.context = None
 
-    def _redefine(self, registry: Registry) -> None:
-        """Answer with other search parameters from now on."""
+    def _redefine(self, registry: Registry, pending: frozenset[str]) -> None:
+        """Answer with other search parameters from now on; `pending` are those still being indexed."""
         if self.fhir.context is not None:
-            self.fhir.context = replace(self.fhir.context, registry=registry)
+            self.fhir.context = replace(self.fhir.context, registry=registry, pending=pending)
         if self.fhir.gate is not None:
             self.fhir.gate.registry = registry
 

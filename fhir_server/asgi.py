@@ -14,6 +14,7 @@ import structlog
 
 from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
+from fhir_server.following import defines
 from fhir_server.formats import JSON
 from fhir_server.gate import Gate
 from fhir_server.headers import accepts_gzip
@@ -61,6 +62,7 @@ class Fhir:
         self.context: Context | None = None
         self.gate: Gate | None = None
         self.limits: Limits | None = None
+        self.settle: Callable[[], Awaitable[None]] | None = None
         self.working = 0
         self._budget = Budget(config.big_bodies)
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
@@ -111,6 +113,8 @@ class Fhir:
                 answer = await handle(request, context)
             else:
                 answer = await self._watched(request, receive, context)
+            if self.settle is not None and defines(request, answer):
+                await self.settle()
         except FhirError as error:
             answer = rendered(failure(error, request), JSON, request)
         answer.headers.update(counted)

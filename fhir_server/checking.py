@@ -23,6 +23,7 @@ from profiles.model import RESOURCE_TYPES, definition_urls
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, Shelf, check, validate
 from profiles.validate.definitions import Definition
+from search.defining import faults as unusable
 from search.query import parse as parse_query
 from terminology.expand import Clock
 from terminology.library import Library as Terminology
@@ -103,6 +104,8 @@ async def faults(resource: Resource, type: str, request: Request, context: Conte
     """What keeps a resource from being stored; [] when it may be. `size` is that of its body in bytes."""
     big = size >= context.config.big_body
     found = await asyncio.to_thread(check, resource, type) if big else check(resource, type)
+    if type == "SearchParameter" and not found:
+        found = unusable(resource, context.registry)
     config = context.config
     if found or not (config.check_profiles or config.required_profiles):
         return found

@@ -14,6 +14,7 @@ from fhir_server import terminology_commands
 from fhir_server.auth_commands import GROUPS
 from fhir_server.config import Config
 from fhir_server.load import load, seed
+from fhir_server.reindexing import reindex
 from profiles.outcome import FhirError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A standards-first FHIR R4 server on MongoDB.")
@@ -37,7 +38,7 @@ def serve(
     run(settings(**locals()))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"serve": serve, "load": load, "seed": seed}
+COMMANDS: dict[str, Callable[..., None]] = {"serve": serve, "load": load, "seed": seed, "reindex": reindex}
 
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -53,6 +53,10 @@ async def matching(type: str, pairs: Pairs, request: Request, context: Context, 
         base=context.config.base,
     )
     access.check_query(request, context, query)
+    unfinished = query.parameters & context.pending
+    if unfinished:
+        text = f"{min(unfinished)} is being indexed: resources may be missed, and what is there written twice."
+        raise FhirError("transient", text, headers={"Retry-After": "30"})
     visible = access.clause_of(request, context)
     found = await find(context.store, query, registry=context.registry, access=visible)
     return list(found.matches[:limit])

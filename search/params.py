@@ -146,10 +146,11 @@ class Registry:
             rows = [row for base in reversed(model.ancestors(type_name)) for row in self._by_base.get(base, ())]
             table = self._of[type_name] = {}
             for row in rows:
-                table[row.code] = self._bound(row, type_name)
+                table[row.code] = self.bound(row, type_name)
         return table
 
-    def _bound(self, row: Row, type_name: str) -> Parameter:
+    def bound(self, row: Row, type_name: str) -> Parameter:
+        """The parameter that a row makes on a type."""
         kind = "sound" if row.code == "phonetic" and row.type == "string" else row.type
         components = tuple(self._component(row, url, expression, type_name) for url, expression in row.components)
         found = _atoms(row, type_name, kind, components)

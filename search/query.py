@@ -268,6 +268,7 @@ def _sort_key(reading: Reading, text: str) -> Sort:
         known = [p.code for p in registry.of(name) if p.type not in UNSORTABLE and p.atoms]
         choices = ", ".join(["_id", "_lastUpdated", *known])
         raise FhirError("invalid", f"_sort: {name} cannot be sorted by {code!r}; one of {choices}")
+    reading.around.asked.add(parameter.url)
     return Sort(code, descending, parameter)
 
 
@@ -315,6 +316,7 @@ def _include(reading: Reading, name: str, value: str) -> None:
             known = ", ".join(p.code for p in parameters)
             raise FhirError("invalid", f"{name}: {source} has no reference parameter {code!r}; one of {known}")
         parameters = chosen
+    reading.around.asked.update(p.url for p in parameters)
     reading.includes.append(Include(source, parameters, target, iterate, reverse))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from fhir_server.store import New, Store
 from fhir_server.store.find import Found, find
-from fhir_server.store.find_parameters import Job, Parameters, jobs, start, work
+from fhir_server.store.find_parameters import Parameters
+from fhir_server.store.reindex import Job, jobs, start, work
 from profiles.json import encode
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Clause, Ids
@@ -23,6 +24,12 @@ pytestmark = pytest.mark.anyio
 
 REGISTRY = Registry.r4()
 AT = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs need not wait for other processes here."""
+    monkeypatch.setattr("fhir_server.store.reindex.GRACE", timedelta())
 
 
 async def put(store: Store, *resources: dict[str, Any], registry: Registry = REGISTRY) -> None:
@@ -292,7 +299,7 @@ async def test_a_stored_parameter_works_at_once(store: Store) -> None:
     colour = {"extension": [{"url": EYES, "valueCode": "blue"}]}
     await put(store, *(patient(f"old{n}", **colour) for n in range(3)))
     parameters = Parameters(store, REGISTRY)
-    assert await parameters.current() is REGISTRY
+    assert await parameters.refresh() is REGISTRY
     await put(store, parameter("eyes", "eye-colour", COLOUR))
     registry = await parameters.refresh()
     await put(store, patient("new", **colour), registry=registry)
@@ -301,7 +308,7 @@ async def test_a_stored_parameter_works_at_once(store: Store) -> None:
     assert names(found) == ["Patient/new"]
     assert "is being indexed" in found.warnings[0].text
     told: list[Job] = []
-    assert await work(store, registry, "w1", tell=told.append) == 4
+    assert await work(store, lambda: registry, "w1", tell=told.append) == 4
     await parameters.refresh()
     assert parameters.pending == frozenset()
     found = await ask(store, "Patient?eye-colour=blue", registry=registry, pending=parameters.pending)
@@ -311,7 +318,7 @@ async def test_a_stored_parameter_works_at_once(store: Store) -> None:
 
 async def test_reindexing_goes_on_after_a_kill(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The place is kept in the database; another worker takes over when the first one is gone."""
-    monkeypatch.setattr("fhir_server.store.find_parameters.BATCH", 4)
+    monkeypatch.setattr("fhir_server.store.reindex.BATCH", 4)
     rows = [patient(f"p{n:02}", extension=[{"url": EYES, "valueCode": "blue"}]) for n in range(10)]
     await put(store, *rows, parameter("eyes", "eye-colour", COLOUR))
     parameters = Parameters(store, REGISTRY)
@@ -321,12 +328,12 @@ async def test_reindexing_goes_on_after_a_kill(store: Store, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await work(store, registry, "first", tell=kill)
+        await work(store, lambda: registry, "first", tell=kill)
     [job] = await jobs(store)
     assert (job.done, job.finished, job.total) == (4, False, 10)
-    assert await work(store, registry, "second", tell=lambda job: None) == 0  # the first one's lease still runs
-    monkeypatch.setattr("fhir_server.store.find_parameters.LEASE", timedelta(seconds=-60))
-    assert await work(store, registry, "first", tell=lambda job: None) == 6
+    assert await work(store, lambda: registry, "second") == 0  # the first one's lease still runs
+    monkeypatch.setattr("fhir_server.store.reindex.LEASE", timedelta(seconds=-60))
+    assert await work(store, lambda: registry, "first") == 6
     assert (await ask(store, "Patient?eye-colour=blue", registry=registry)).total == 10
 
 
@@ -335,9 +342,7 @@ async def test_reindexing_leaves_newer_versions_alone(store: Store) -> None:
     await put(store, patient("p", gender="male"))
     await store.driver.resources.update_one({"_id": "Patient/p"}, {"$set": {"s": ["Pt"]}})
     await start(store, Job("all", ("Patient",)))
-    await asyncio.gather(
-        work(store, REGISTRY, "a", tell=lambda job: None), work(store, REGISTRY, "b", tell=lambda job: None)
-    )
+    await asyncio.gather(work(store, lambda: REGISTRY, "a"), work(store, lambda: REGISTRY, "b"))
     assert (await ask(store, "Patient?gender=male")).total == 1
 
 

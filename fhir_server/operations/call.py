@@ -89,7 +89,9 @@ class Operation:
 
 
 # Operations that change what is stored; R4's definitions do not say so for most of them.
-STATEFUL = frozenset(("meta-add", "meta-delete", "expunge", "closure", "submit", "submit-data", "process-message"))
+STATEFUL = frozenset(
+    ("meta-add", "meta-delete", "expunge", "reindex", "closure", "submit", "submit-data", "process-message")
+)
 
 
 def operation_of(row: Row) -> Operation:
