@@ -129,6 +129,6 @@ def _is_written(search_type: str, kind: str) -> bool:
 def _code_conflicts(parameter: Parameter, base: str) -> Iterator[Issue]:
     """A code of R4 keeps its meaning: profiles may define it anew when they find all that it finds."""
     known = Registry.r4().lookup(base, parameter.code)
-    if known is not None and known.url != parameter.url and not set(known.keys) <= set(parameter.keys):
+    if known is not None and not set(known.keys) <= set(parameter.keys):
         text = f"{parameter.code} of {base} is {known.url}; choose another code, or a path that has its values too."
         yield _fault(text, f"{_PLACE}.code")
