@@ -30,6 +30,7 @@ from terminology.library import Library as Terminology
 from terminology.operations import Asking
 from terminology.operations import run as ask
 from terminology.request import Parameters
+from terminology.versions import order
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class Definitions:
         names = tuple((row.id, row.version) for row in found)
         held = self._held.get((kind, url))
         same = held is not None and held[1] == names
-        shelf = held[2] if held is not None and same else Shelf(parse(row.body or b"{}") for row in found)
+        shelf = held[2] if held is not None and same else _shelf(found)
         if not same and (held is not None or found):
             self.trees = {}
         if len(self._held) >= MOST_HELD:
@@ -78,11 +79,21 @@ class Definitions:
         self._held[kind, url] = (time.monotonic() + KEEP, names, shelf)
 
 
+def _shelf(found: Iterable[Stored]) -> Shelf:
+    """The definitions, the latest version last: it is meant where none is named."""
+    return Shelf(sorted((parse(row.body or b"{}") for row in found), key=lambda row: order(row.get("version"))))
+
+
 _DEFINITIONS: WeakKeyDictionary[Store, Definitions] = WeakKeyDictionary()
 
 
 def _definitions_of(store: Store) -> Definitions:
     return _DEFINITIONS.setdefault(store, Definitions())
+
+
+def forget(store: Store) -> None:
+    """Look every definition up again, now."""
+    _DEFINITIONS.pop(store, None)
 
 
 async def _stored(kind: str, url: str, context: Context) -> Sequence[Stored]:

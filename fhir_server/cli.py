@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from fhir_server import terminology_commands
+from fhir_server import package_commands, terminology_commands
 from fhir_server.auth_commands import GROUPS
 from fhir_server.config import Config
 from fhir_server.load import load, seed
@@ -38,13 +38,21 @@ def serve(
     run(settings(**locals()))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"serve": serve, "load": load, "seed": seed, "reindex": reindex}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": serve,
+    "load": load,
+    "seed": seed,
+    "reindex": reindex,
+    "install": package_commands.install,
+    "validate": package_commands.validate,
+}
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 app.add_typer(terminology_commands.group, name="terminology")
+app.add_typer(package_commands.group, name="packages")
 
 
 def settings(**given: Any) -> Config:

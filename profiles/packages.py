@@ -58,7 +58,11 @@ class Package:
 
 def read_package(raw: bytes) -> Package:
     """The package in a .tgz; FhirError `invalid` names the file at fault."""
-    files = dict(_files(raw))
+    files: dict[str, bytes] = {}
+    for path, content in _files(raw):
+        if path in files:
+            raise FhirError("invalid", f"The package has two files {path[:200]!r}")
+        files[path] = content
     if "package/package.json" not in files:
         raise FhirError("invalid", "This is no FHIR package: package/package.json is missing")
     manifest = _json("package/package.json", files["package/package.json"])

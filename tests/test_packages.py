@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import io
-import os
-import tarfile
-from pathlib import Path
 
 import pytest
 
 from profiles.outcome import FhirError
 from profiles.packages import read_package
+from tests.packing import SHARED as IGS
+from tests.packing import tgz
 
-IGS = Path(os.environ.get("FHIR_SHARED", Path(__file__).parents[2] / "shared")) / "igs"
 MANIFEST = (
     b'{"name":"x.y","version":"1.0.0","canonical":"http://x","fhirVersions":["4.0.1"],"dependencies":{"a.b":"2.0.0"}}'
 )
 PATIENT = b'{"resourceType":"Patient","id":"p"}'
-
-
-def tgz(files: dict[str, bytes], *links: str) -> bytes:
-    """A package with these files, and symbolic links of these names."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-        for name in links:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            tar.addfile(info)
-    return held.getvalue()
 
 
 def test_a_package_says_what_it_is_and_has() -> None:
@@ -65,6 +47,8 @@ def test_a_package_says_what_it_is_and_has() -> None:
         (tgz({"package/package.json": MANIFEST, "package/Patient-p.json": b"[]"}), "not a JSON object"),
         (tgz({"package/package.json": MANIFEST, "package/../../etc/x.json": PATIENT}), "leads outside"),
         (tgz({"package/package.json": MANIFEST, "/etc/x.json": PATIENT}), "leads outside"),
+        (tgz({"package/package.json": MANIFEST, "package/a/../package.json": MANIFEST}), "leads outside"),
+        (tgz({"package/package.json": MANIFEST, "./package/package.json": MANIFEST}), "has two files"),
         (tgz({"package/package.json": MANIFEST}, "package/link.json"), "link or device"),
         (tgz({"package/package.json": MANIFEST, "package/bomb.json": b" " * 30_000_000}), "unpacks to more than"),
     ],

@@ -31,6 +31,7 @@ class Http:
         self.witness = ""  # something that was stored, such as Patient/1
         self._threads = ThreadPoolExecutor(width, "load")
         self._local = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
 
     async def send(self, message: Message) -> Answer:
         """The server's answer; a lost connection counts as a busy server."""
@@ -41,8 +42,10 @@ class Http:
         return (await self.send(Message("GET", witness, b""))).status == 404
 
     async def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end, and their connections."""
         self._threads.shutdown()
+        for connection in self._opened:
+            connection.close()
 
     def _send(self, message: Message) -> Answer:
         try:
@@ -76,6 +79,7 @@ class Http:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._open()
+            self._opened.append(connection)
         return connection
 
     def _open(self) -> http.client.HTTPConnection:

@@ -17,6 +17,7 @@ from fhir_server.operations import (
     graphql,
     lastn,
     meta,
+    packages,
     reindex,
     snapshot,
     stats,
@@ -60,6 +61,9 @@ ROWS: tuple[Row, ...] = (
     Row("ConceptMap-translate", terminology.run, open=True),
     Row("ConceptMap-closure", terminology.close_table, open=True),
     Row("CapabilityStatement-versions", terminology.versions),
+    Row("ImplementationGuide-install", packages.add),
+    Row("ImplementationGuide-installed", packages.show),
+    Row("ImplementationGuide-uninstall", packages.drop),
 )
 
 OPERATIONS: tuple[Operation, ...] = tuple(operation_of(row) for row in ROWS)
@@ -101,7 +105,7 @@ async def invoke(request: Request, context: Context) -> Response:
         )
     sent = None
     if request.method == "POST" and not operation.raw and (request.body or request.resource is not None):
-        sent = await body_of(request, context)
+        sent = packages.packaged(request) if packages.is_package(request) else await body_of(request, context)
     parameters = {} if operation.open else given(operation, request.query, sent)
     path = request.parts[:-1]
     type = path[0] if path else ""

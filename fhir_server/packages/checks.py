@@ -1,0 +1,127 @@
+"""`fhir-server validate`: files checked in full, with every issue told and a summary at the end."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fhir_server.app import open_context
+from fhir_server.checking import full, membership
+from fhir_server.config import Config
+from fhir_server.loading.files import plain_name, read_document, read_lines
+from fhir_server.packages.files import with_dependencies
+from fhir_server.packages.install import ANYBODY
+from profiles.json import parse
+from profiles.outcome import FhirError, Issue
+from profiles.validate import Library, Options, Shelf, validate, with_places
+from profiles.xml import parse_xml
+from terminology.content import shipped
+from terminology.library import Library as Terminology
+from terminology.library import Loose
+
+Resource = dict[str, Any]
+Check = Callable[[Resource], Awaitable[list[Issue]]]
+
+ENDINGS = (".json", ".xml", ".ndjson", ".jsonl")
+LOUD = ("error", "fatal")
+STRICT = Options(unknown_profiles="error")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A resource as it stands in a file, and how many lines stand before it."""
+
+    path: Path
+    raw: bytes
+    before: int = 0
+
+    @property
+    def is_xml(self) -> bool:
+        return plain_name(self.path).endswith(".xml")
+
+
+async def check_files(
+    paths: Sequence[Path], profiles: Sequence[str], packages: Sequence[Path], config: Config | None
+) -> bool:
+    """Tell the issues of all files; True when none is an error."""
+    checked, wrong = 0, 0
+    async with _checking(profiles, packages, config) as check:
+        for text in _texts(paths):
+            issues = await _issues(text, check)
+            checked += 1
+            wrong += any(issue.severity in LOUD for issue in issues)
+            for issue in issues:
+                typer.echo(line(text, issue))
+    typer.echo(f"{checked} resources checked, {wrong} with errors", err=True)
+    return not wrong
+
+
+def line(text: Text, issue: Issue) -> str:
+    """An issue as compilers tell theirs: file, line and column, severity, text."""
+    place = f":{text.before + issue.line}" if issue.line is not None else ""
+    place += f":{issue.column}" if place and issue.column is not None else ""
+    return f"{text.path}{place}: {issue.severity}: {issue.text}"
+
+
+async def _issues(text: Text, check: Check) -> list[Issue]:
+    try:
+        if text.is_xml:
+            return await check(parse_xml(text.raw))
+        return with_places(await check(parse(text.raw)), text.raw)
+    except FhirError as error:
+        return list(error.issues)
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[Text]:
+    """The text of every resource under the paths."""
+    for path in (found for given in paths for found in _under(given)):
+        try:
+            if plain_name(path).endswith((".ndjson", ".jsonl")):
+                rows = enumerate(read_lines(path, lambda size: None))
+                yield from (Text(path, row, number) for number, row in rows if row.strip())
+            else:
+                yield Text(path, read_document(path))
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise FhirError(
+                "not-found", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from None
+
+
+def _under(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(found for found in path.rglob("*") if plain_name(found).endswith(ENDINGS) and found.is_file())
+
+
+@asynccontextmanager
+async def _checking(profiles: Sequence[str], packages: Sequence[Path], config: Config | None) -> AsyncIterator[Check]:
+    """The check against the database's definitions, or against the packages and R4 alone."""
+    if config is None:
+        library = library_of(packages)
+
+        async def alone(resource: Resource) -> list[Issue]:
+            return validate(resource, library, profiles=profiles, options=STRICT if profiles else None)
+
+        yield alone
+        return
+    async with AsyncExitStack() as stack:
+        context = await open_context(config, stack)
+
+        async def stored(resource: Resource) -> list[Issue]:
+            return await full(resource, ANYBODY, context, profiles, STRICT if profiles else None)
+
+        yield stored
+
+
+def library_of(packages: Sequence[Path]) -> Library:
+    """The definitions of package files and of what lies beside them."""
+    sources = with_dependencies(packages) if packages else []
+    resources = [member.resource for source in sources for member in source.package.of()]
+    terminology = Terminology((Loose(resources), shipped()))
+    return Library(find=Shelf(resources).find, member_of=membership(terminology))
