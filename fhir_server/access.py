@@ -35,6 +35,7 @@ OPERATIONS: dict[str, tuple[str, str | None]] = {
     "convert": ("", None),
     "fhirpath": ("", None),
     "graphql": ("", None),
+    "graph": ("r", None),
     "diff": ("r", None),
     "snapshot": ("r", "StructureDefinition"),
     "stats": ("s", "Observation"),

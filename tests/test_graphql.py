@@ -565,7 +565,7 @@ async def test_an_unexpected_error_tells_nothing(context: Context, monkeypatch: 
     async def broken(*arguments: Any, **more: Any) -> Any:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("fhir_server.graphql.reading.find", broken)
+    monkeypatch.setattr("fhir_server.views.find", broken)
     status, error = await fault(context, "{ PatientList { id } }")
     assert status == 500
     assert error["message"] == "An unexpected error occurred; its id is test."

@@ -11,14 +11,13 @@ from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete
 from fhir_server.interactions.update import update
-from fhir_server.respond import Response, milliseconds
+from fhir_server.respond import Response
 from fhir_server.store import Stored
-from fhir_server.store.find import Found, find
+from fhir_server.store.find import Found
+from fhir_server.views import view, view_target, views
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import parse
 from profiles.outcome import FhirError
-from search.query import parse as parse_query
-from search.types.reference import local
 
 WIDTH = 16  # searches of one query at work at once
 MOST_VALUES = 100_000  # values of one answer: about a second of work
@@ -49,9 +48,9 @@ class Reading:
             raise FhirError("too-costly", text, "query")
 
     def loaded(self, stored: Stored) -> Resource:
-        """The resource as the caller may see it, its contained resources at hand."""
+        """The resource parsed, its contained resources at hand."""
         self.compartments.append(stored.compartment)
-        found: Any = parse(access.shown(self.request, self.context, stored).body or b"{}")
+        found: Any = parse(stored.body or b"{}")
         return self.held(found)
 
     def held(self, resource: Resource) -> Resource:
@@ -64,15 +63,10 @@ class Reading:
 
     # Reading
 
-    async def read(self, kind: str, id: str, version: str = "") -> Resource | None:
+    async def read(self, kind: str, id: str) -> Resource | None:
         """A resource by id, None where there is none for the caller; FhirError 403 where the type is not granted."""
-        request = replace(self.request, method="GET", parts=(kind, id), query=[])
-        await access.admit(request, self.context, "read")
-        store = self.context.store
-        stored = await (store.get_version(kind, id, int(version)) if version else store.get(kind, id))
-        if stored is None or stored.body is None or not await access.sees(request, self.context, stored):
-            return None
-        return self.loaded(stored)
+        stored = await view(self.request, self.context, kind, id)
+        return self.loaded(stored) if stored is not None else None
 
     async def follow(self, reference: Resource) -> Resource | None:
         """The target of a reference; what is not here, not granted or not for the caller all look the same."""
@@ -80,32 +74,18 @@ class Reading:
         if text.startswith("#"):
             rows = self._contained.get(id(reference), (None, []))[1]
             return next((row for row in rows if row.get("id") == text[1:]), None)
-        place = local(text, self.context.config.base)
-        if place is None:
-            return None
-        name = "/".join(place)
-        if name not in self._followed:
-            self._followed[name] = asyncio.ensure_future(self._target(*place))
-        return await self._followed[name]
+        if text not in self._followed:
+            self._followed[text] = asyncio.ensure_future(self._target(text))
+        return await self._followed[text]
 
-    async def _target(self, kind: str, id: str, version: str) -> Resource | None:
-        try:
-            return await self.read(kind, id, version if version.isdigit() and len(version) < 10 else "")
-        except FhirError as error:
-            if error.status == 403:
-                return None
-            raise
+    async def _target(self, reference: str) -> Resource | None:
+        stored = await view_target(self.request, self.context, reference)
+        return self.loaded(stored) if stored is not None else None
 
     async def search(self, kind: str, pairs: Pairs, cursor: Any = None) -> tuple[Found, list[Resource]]:
         """One page of a search of the caller."""
-        request = replace(self.request, method="GET", parts=(kind,), query=pairs)
-        await access.admit(request, self.context, "search-type")
-        registry, now = self.context.registry, milliseconds(self.context.now())
-        query = parse_query(kind, pairs, registry, base=self.context.config.base, now=now)
-        access.check_query(request, self.context, query)
-        visible = access.clause_of(request, self.context)
         async with self._width:
-            found = await find(self.context.store, query, registry=registry, cursor=cursor, access=visible)
+            found = await views(self.request, self.context, kind, pairs, cursor)
         return found, [self.loaded(stored) for stored in found.matches]
 
     def is_true(self, expression: str, value: Any, kind: str) -> bool:
@@ -140,7 +120,9 @@ class Reading:
             await self._tell(request, interaction, error)
             raise
         await self._tell(request, interaction, answer)
-        return self.loaded(answer.stored) if answer.stored is not None else None
+        if answer.stored is None:
+            return None
+        return self.loaded(access.shown(request, self.context, answer.stored))
 
     async def _written(self, request: Request) -> Response:
         interaction, handler = WRITES[request.method]

@@ -13,6 +13,7 @@ from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
 from fhir_server.respond import Response, instant_text, resource_answer
 from fhir_server.store import Stored
+from fhir_server.views import view_target
 from profiles.json import encode, parse
 from profiles.outcome import FhirError
 
@@ -45,17 +46,9 @@ async def _reached(first: Stored, request: Request, context: Context) -> list[tu
             wanted |= dict.fromkeys(sorted(targets(resource, context.config.base)))
         if len(found) > MOST:
             raise FhirError("too-costly", f"The document would have more than {MOST} resources.")
-        seen = [await _seen(name, request, context) for name in wanted if name not in found]
+        seen = [await view_target(request, context, name) for name in wanted if name not in found]
         front = [stored for stored in seen if stored is not None]
     return list(found.values())
-
-
-async def _seen(name: str, request: Request, context: Context) -> Stored | None:
-    type, _, id = name.partition("/")
-    stored = await context.store.get(type, id)
-    if stored is None or stored.body is None or not await access.sees(request, context, stored):
-        return None
-    return access.shown(request, context, stored)
 
 
 def _bundle(rows: list[tuple[Stored, Resource]], context: Context) -> dict[str, Any]:
