@@ -10,7 +10,7 @@ from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Chain, Clause, Has, Ids, Listed, OneOf, Updated, every, some, without
 from search.filter import filter_clause
 from search.params import TYPE_CODES, Parameter, Registry
-from search.types import MATCH, modifiers
+from search.types import MANY, MATCH, modifiers
 from search.types.date import fuzziness, matches_updated
 from search.types.reference import possible
 from search.values import Around, invalid, prefixed, span, split, unescape
@@ -63,7 +63,11 @@ class Criteria:
         match = MATCH.get((parameter.type, modifier))
         if match is None:
             raise FhirError("invalid", _no_modifier(parameter, modifier))
-        found = [match(parameter, v, self.around) for v in split(value, ",") if v or _empty(parameter)]
+        values = [v for v in split(value, ",") if v or _empty(parameter)]
+        many = MANY.get((parameter.type, modifier))
+        if many is not None:
+            return many(parameter, values, self.around)
+        found = [match(parameter, v, self.around) for v in values]
         return every(found) if modifier in NEGATIVE else some(found)
 
     def _chain(self, type_name: str | None, head: str, rest: str, value: str, depth: int) -> Clause:

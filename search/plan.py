@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.clauses import Between, Clause, Every, Ids, Kinds, OneOf, Some, every, some
+from search.clauses import Between, Clause, Every, Ids, Kinds, Named, OneOf, Some, every, some
 from search.filters import KEY, Filter, compile, typed
 from search.params import Registry
 
@@ -31,10 +31,14 @@ class Plan:
 
     @property
     def filter(self) -> Filter:
-        """The filter, with all but the driver hidden from the choice of an index."""
+        """The filter, with all but the driver hidden from the choice of an index.
+
+        Names stay in sight: they follow the entry in the same index, and 116 of a word that other types have too are
+        counted in 0.6 ms, where looking at the documents takes 1.4.
+        """
         if self.driver is None:
             return compile(every(self.others))
-        return {"$and": [compile(self.driver), *(hidden(c) for c in self.others)]}
+        return {"$and": [compile(self.driver), *(_plain(c) if is_named(c) else hidden(c) for c in self.others)]}
 
     @property
     def in_order(self) -> bool:
@@ -44,6 +48,11 @@ class Plan:
         return any(
             isinstance(c, OneOf | Kinds) and len(c.texts if isinstance(c, OneOf) else c.types) == 1 for c in parts
         )
+
+
+def is_named(clause: Clause) -> bool:
+    """Whether only names are asked for: a stretch of them, or several."""
+    return isinstance(clause, Named) or (isinstance(clause, Some) and all(isinstance(c, Named) for c in clause.clauses))
 
 
 def hidden(clause: Clause) -> Filter:
@@ -84,6 +93,18 @@ def _is_sharp(text: str, registry: Registry) -> bool:
     if about is None:
         return False
     return about.kind in SHARP or about.place.name.rpartition(".")[2] in SHARP_CODES
+
+
+def kind(clause: Clause) -> str:
+    """What parts have in common that differ in their values only: the parameter, and how exact a stretch is."""
+    if isinstance(clause, Between):
+        common = next((n for n, (a, b) in enumerate(zip(clause.low, clause.high, strict=False)) if a != b), 0)
+        return f"{clause.low[:KEY]}-{common}"
+    if isinstance(clause, OneOf):
+        return "=".join(sorted({text[:KEY] for text in clause.texts})) + f"={len(clause.texts).bit_length()}"
+    if isinstance(clause, Some | Every):
+        return type(clause).__name__ + ",".join(sorted({kind(c) for c in clause.clauses}))
+    return type(clause).__name__
 
 
 def chosen(clause: Clause, driver: Clause | None) -> Plan:

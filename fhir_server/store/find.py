@@ -14,7 +14,7 @@ from fhir_server.store.find_first import first_rows, is_first
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
-from fhir_server.store.find_plan import MEASURED, leaves_many, measured, plan, walked
+from fhir_server.store.find_plan import MEASURED, estimated, leaves_many, plan, walked
 from fhir_server.store.find_rank import asks, ranked_rows
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
@@ -158,7 +158,7 @@ async def _answer(search: Search, position: Position | None, clauses: Sequence[C
 async def _has_few(search: Search, clause: Clause) -> bool:
     """Whether the parts that entries answer leave so few candidates that links are best followed from them."""
     wide = widened(clause)
-    return bool(candidates(wide)) and await measured(search, wide) <= BATCH
+    return bool(candidates(wide)) and await estimated(search, wide) <= BATCH
 
 
 def reads_of(store: Any, at: Timestamp | None) -> Any:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from fhir_server.store.store import Store
 from search.clauses import Clause
 from search.filters import compile
-from search.plan import Plan, by_type, candidates, chosen, merged, sharp
+from search.plan import Plan, by_type, candidates, chosen, kind, merged, sharp
 
 if TYPE_CHECKING:
     from fhir_server.store.find import Search
@@ -22,7 +22,12 @@ FURTHER = 30_000
 # Seconds a measurement is believed, and how many are kept.
 BELIEVED, KEPT = 60.0, 10_000
 
+# So many different values of a kind were counted to their end, and the next one is believed to leave no more.
+ALIKE = 3
+
 _MEASURES: WeakKeyDictionary[Store, dict[Clause, tuple[float, int]]] = WeakKeyDictionary()
+# Of each kind of clause: until when it is believed, how many were counted, and the most that one of them left.
+_HABITS: WeakKeyDictionary[Store, dict[str, tuple[float, int, int]]] = WeakKeyDictionary()
 
 
 async def plan(search: Search, clause: Clause) -> Plan:
@@ -37,7 +42,7 @@ async def plan(search: Search, clause: Clause) -> Plan:
 
 async def _least(search: Search, parts: list[Clause]) -> Clause:
     """The part that leaves least; only where all leave many, it is counted further how many."""
-    sizes = await asyncio.gather(*(measured(search, p) for p in parts))
+    sizes = await asyncio.gather(*(estimated(search, p) for p in parts))
     if min(sizes) >= MEASURED:
         sizes = await asyncio.gather(*(measured(search, p, FURTHER) for p in parts))
     return parts[sizes.index(min(sizes))]
@@ -47,7 +52,7 @@ async def is_large(search: Search, clause: Clause) -> bool:
     """Whether a clause leaves so many resources that sorting them all would take long."""
     if any(sharp(p, search.registry) for p in candidates(clause)):
         return False
-    return await measured(search, clause) >= MEASURED
+    return await estimated(search, clause) >= MEASURED
 
 
 def is_few(search: Search, plan: Plan) -> bool:
@@ -59,7 +64,7 @@ async def leaves_many(search: Search, plan: Plan) -> bool:
     """Whether what drives leaves so many that a page is better taken from the type's own order."""
     if plan.in_order or plan.driver is None or is_few(search, plan):
         return False
-    return await measured(search, plan.driver) >= MEASURED
+    return await estimated(search, plan.driver) >= MEASURED
 
 
 def walked(search: Search, clause: Clause) -> Plan:
@@ -67,6 +72,34 @@ def walked(search: Search, clause: Clause) -> Plan:
     types = search.types
     clause = merged(clause, search.registry)
     return by_type(clause, types) if len(types) == 1 else chosen(clause, None)
+
+
+async def estimated(search: Search, clause: Clause) -> int:
+    """How many resources a part leaves, up to a thousand; not counted where others of its kind all left few.
+
+    A count costs as much as a selective search itself; a wrong guess costs time, never a result.
+    """
+    known = remembered(search, clause)
+    if known is not None:
+        return known
+    until, times, most = _habits(search).get(kind(clause), (0.0, 0, 0))
+    if times >= ALIKE and most < MEASURED and until > time.monotonic():
+        return most
+    return await measured(search, clause)
+
+
+def _habits(search: Search) -> dict[str, tuple[float, int, int]]:
+    return _HABITS.setdefault(search.source, {}) if isinstance(search.source, Store) else {}
+
+
+def _note(search: Search, clause: Clause, counted: int) -> None:
+    habits, name, now = _habits(search), kind(clause), time.monotonic()
+    until, times, most = habits.get(name, (0.0, 0, 0))
+    if until < now:
+        until, times, most = now + BELIEVED, 0, 0
+    if len(habits) >= KEPT:
+        habits.clear()
+    habits[name] = until, times + 1, max(most, counted)
 
 
 async def measured(search: Search, clause: Clause, most: int = MEASURED) -> int:
@@ -77,6 +110,7 @@ async def measured(search: Search, clause: Clause, most: int = MEASURED) -> int:
     reads = search.source.reads if isinstance(search.source, Store) else search.reads
     counted: int = await reads.count(compile(clause), limit=most, max_time_ms=search.remaining())
     remember(search, clause, counted)
+    _note(search, clause, counted)
     return counted
 
 

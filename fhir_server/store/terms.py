@@ -171,18 +171,21 @@ class Terms:
         for kind, _ in [key for key in keys if key[1] == ALL]:
             rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, {"$slice": 1})
             found[kind, ALL] = [(r["_id"], r["v"]) for r in rows if "s" in r]
-        if entries:
-            within = {"$in": list(entries)}
-            # Of the entries only the one asked for: a definition may have 100,000.
-            for row in await self._rows({"s": within}, {"$elemMatch": within}):
-                for entry in row.get("s", ()):
-                    key = entries.get(entry)
-                    if key is not None and row["_id"].startswith(f"{key[0]}/"):
-                        found[key].append((row["_id"], row["v"]))
-        for key, rows in (await self._packed(keys)).items():
+        stored, packed = await asyncio.gather(self._written(list(entries)), self._packed(keys))
+        for row in stored:
+            for entry in row.get("s", ()):
+                key = entries.get(entry)
+                if key is not None and row["_id"].startswith(f"{key[0]}/"):
+                    found[key].append((row["_id"], row["v"]))
+        for key, rows in packed.items():
             self._tables |= {row["name"]: row for row in rows}
             found[key] += [(row["name"], 0) for row in rows]
         return [tuple(sorted(found[key])) for key in keys]
+
+    async def _written(self, entries: list[str]) -> list[Json]:
+        within = {"$in": entries}
+        # Of the entries only the one asked for: a definition may have 100,000.
+        return await self._rows({"s": within}, {"$elemMatch": within}) if entries else []
 
     async def _packed(self, keys: list[Key]) -> dict[Key, list[Json]]:
         """The packed tables of each code system that is asked for."""
