@@ -186,7 +186,7 @@ async def open_context(
     stack.push_async_callback(store.close)
     if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
         attend(stack, watch_disk(store, config.data))
-    for text in store.warnings if config.mongo else ():  # the embedded one is for trying out, and documented as such
+    for text in () if SOCKET in url else store.warnings:  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
     registry = await registry_of(store)
     return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())

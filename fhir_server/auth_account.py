@@ -20,9 +20,9 @@ from fhir_server.auth_http import (
     session,
     with_cookie,
 )
-from fhir_server.auth_login import login_page
+from fhir_server.auth_login import login_first
 from profiles.outcome import FhirError
-from smart_auth import authorize, passkeys, principals, render, scopes, sessions, tokens, users, words
+from smart_auth import authorize, passkeys, policies, principals, render, scopes, sessions, tokens, users, words
 from smart_auth.realm import Record
 
 
@@ -31,13 +31,16 @@ async def account(portal: Portal, request: Request) -> Response:
     held, cookie = await session(portal, request)
     user = await users.find(portal.realm, held["user"]) if held.get("user") else None
     if user is None:
-        return with_cookie(portal, await login_page(portal, held, "", "", ""), cookie)
+        return with_cookie(portal, await login_first(portal, held, "account"), cookie)
     return await _page(portal, held, user)
 
 
 async def _page(portal: Portal, held: Record, user: Record, **more: Any) -> Response:
     realm = portal.realm
+    held_policies = await principals.named(realm, user["roles"])
     values = {
+        "emergency": any(policy.break_glass for policy in held_policies),
+        "launches": "launch" in policies.rights(held_policies),
         "user": {"fhir_user": None, "totp": None, "backup": [], "passkeys": [], **user},
         "csrf": held["csrf"],
         "grants": [await _grant(portal, each) for each in await realm.records.find("grants", {"user": user["key"]})],

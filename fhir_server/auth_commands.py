@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from fhir_server.config import Config
+from fhir_server import logs
+from fhir_server.config import Config, auth_url
 from profiles.outcome import FhirError
 from smart_auth import clients, keys, policies, principals, registration, tokens, users
 from smart_auth.realm import Realm
@@ -41,13 +42,16 @@ class Place:
 
     def config(self) -> Config:
         from fhir_server.cli import settings
+        from fhir_server.store.owner import address
 
-        return settings(mongo=self.mongo, data=self.data, base_url=self.base_url, auth="smart")
+        found = settings(mongo=self.mongo, data=self.data, base_url=self.base_url, auth="smart")
+        url = None if found.mongo else address(found.data)
+        return found.model_copy(update={"mongo": url}) if url else found
 
 
 @asynccontextmanager
 async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
-    """The realm of the database, and its audit trail, while the command runs."""
+    """The realm of the database, and its audit trail, while the command runs, beside a running server too."""
     from dataclasses import replace
 
     from fhir_server.app import open_context
@@ -57,12 +61,22 @@ async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
     from fhir_server.store import Store
 
     config = place.config()
+    logs.configure(config.log_level)  # to standard error: what a command prints may go into a shell variable
     async with AsyncExitStack() as stack:
         context = await open_context(config, stack)
         assert isinstance(context.store, Store)
         trail = Trail(context, key_of(config.key, config.data))
         await trail.journal.prepare()
-        yield await open_realm(config, context.store, replace(context, trail=trail)), trail
+        realm = await open_realm(config, context.store, replace(context, trail=trail))
+        yield realm if config.base_url else await as_served(realm), trail
+
+
+async def as_served(realm: Realm) -> Realm:
+    """The realm under the address that the server had when it last started."""
+    from dataclasses import replace
+
+    held = await realm.records.get("state", "base")
+    return replace(realm, issuer=held["url"], auth=auth_url(held["url"])) if held else realm
 
 
 def run(place: Place, work: Callable[[Realm], Awaitable[T]]) -> T:
@@ -213,6 +227,7 @@ def issue_token(
     scope: str,
     name: Annotated[str, typer.Option("--user", help="The user it acts for; a backend service has none.")] = "",
     patient: Annotated[str, typer.Option(help="The patient in context.")] = "",
+    bare: Annotated[bool, typer.Option("--bare", help="Print the token alone, for a shell variable.")] = False,
     base_url: Base = None,
     mongo: Mongo = None,
     data: Data = None,
@@ -223,7 +238,8 @@ def issue_token(
     async def work(realm: Realm) -> dict[str, Any]:
         return await tokens.made(realm, client_id, name, scope, context)
 
-    show(run(Place(mongo, data, base_url), work))
+    made = run(Place(mongo, data, base_url), work)
+    typer.echo(made["access_token"]) if bare else show(made)
 
 
 @token.command("rotate")

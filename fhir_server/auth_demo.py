@@ -8,50 +8,59 @@ from smart_auth.realm import Realm, Record
 
 APP = "demo-app"
 REDIRECTS = ["http://127.0.0.1:9000/", "http://localhost:9000/", "http://127.0.0.1:9000/callback"]
+LAUNCHES = ["http://127.0.0.1:9000/launch.html"]
 # Role -> the type of the resource that its user is.
 RESOURCE = {"Patient": "Patient"}
-BACKEND_ROLES = frozenset({"System"})
+# An administrator has a password of his own, and the system does not log in.
+NOBODY = frozenset({"Admin", "System"})
 
 
 async def open_demo(realm: Realm, store: Store) -> str | None:
     """Make the demo's users and app on the first start; returns what to print, None when they are there."""
-    if await realm.records.get("clients", APP) is not None:
-        return None
-    password = realm.secret(9)
-    hashed = await users.hashed(realm, "demo", password)
-    names = []
-    for role in policies.default_policies():
-        if role in BACKEND_ROLES or role == "Admin":
-            continue
-        names.append(await _person(realm, store, role, hashed))
     fields: Record = {
         "kind": "public",
         "name": "Demo app",
         "redirect_uris": REDIRECTS,
-        "launch_uris": REDIRECTS[:1],
+        "launch_uris": LAUNCHES,
         "scope": registration.SELF_SERVICE_SCOPE,
         "grants": ["authorization_code", "refresh_token"],
+        "dynamic": False,
     }
+    if await realm.records.get("clients", APP) is not None:
+        return None
     await clients.save(realm, APP, fields)
-    return _text(realm, names, password)
+    password = realm.secret(9)
+    hashed = await users.hashed(realm, "demo", password)
+    roles = [role for role in policies.default_policies() if role not in NOBODY]
+    people = [(_name(role), await _person(realm, store, role, hashed)) for role in roles]
+    return _text(realm, people, password)
+
+
+def _name(role: str) -> str:
+    return role.split()[0].lower()
 
 
 async def _person(realm: Realm, store: Store, role: str, hashed: str) -> str:
-    name = role.split()[0].lower()
+    """A user of the role; returns who it is in FHIR."""
     kind = RESOURCE.get(role, "Practitioner")
     rows = await store.reads.find_documents(
-        {"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, projection={"_id": 1}, sort={"_id": 1}, limit=1
+        {"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}, "body": {"$ne": None}},
+        projection={"_id": 1},
+        sort={"_id": 1},
+        limit=1,
     )
-    fields = {"roles": [role], "name": f"Demo {role}", "fhir_user": rows[0]["_id"] if rows else None}
-    await users.create(realm, name, None, fields)
-    await realm.records.change("users", name, {"password": hashed})
-    return name
+    who = rows[0]["_id"] if rows else None
+    await users.create(realm, _name(role), None, {"roles": [role], "name": f"Demo {role}", "fhir_user": who})
+    await realm.records.change("users", _name(role), {"password": hashed})
+    return who or "-"
 
 
-def _text(realm: Realm, names: list[str], password: str) -> str:
+def _text(realm: Realm, people: list[tuple[str, str]], password: str) -> str:
+    width = max(len(name) for name, _ in people)
+    rows = "\n".join(f"  {name:<{width}}  {who}" for name, who in people)
     return f"""
-Demo users, all with the password {password} (shown once): {", ".join(names)}
-Demo app: client_id {APP}, public, redirect_uri {REDIRECTS[0]}, FHIR base {realm.issuer}
-Get a token:  fhir-server token issue {APP} 'user/*.rs' --user doctor
-Your account: {realm.auth}/account
+Demo users, all with the password {password} (shown once):
+{rows}
+
+Demo app: client_id {APP}, public, redirect_uri {REDIRECTS[0]}, aud {realm.issuer}
 """

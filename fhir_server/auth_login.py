@@ -99,11 +99,17 @@ async def _client(portal: Portal, found: Record) -> Record:
     return client
 
 
+async def login_first(portal: Portal, held: Record, to: str) -> Response:
+    """The login in front of one of our own pages, which comes next."""
+    await portal.realm.records.change("sessions", held["key"], {"to": to})
+    return await login_page(portal, held, "", "", "")
+
+
 async def login_page(portal: Portal, held: Record, name: str, app: str, username: str, **more: Any) -> Response:
     """The login form; `name` is the flow it belongs to, empty for the account page."""
     status = more.pop("status", 200)
     values = {"csrf": held["csrf"], "flow": name, "app": app, "username": username, "providers": ()}
-    return page(portal, "login", status, await _target(portal, name), **values, **more)
+    return page(portal, "login", status, await _target(portal, name), **{**values, **more})
 
 
 async def _target(portal: Portal, name: str) -> str:
@@ -174,7 +180,7 @@ async def entered(
 ) -> Response:
     """A user has logged in: a new session and cookie (no fixation), the flow moves over to it."""
     token = await enter(portal, request, held, name, user, methods)
-    return with_cookie(portal, redirect(_next(portal, name)), token)
+    return with_cookie(portal, redirect(_next(portal, name, held)), token)
 
 
 async def enter(
@@ -190,8 +196,9 @@ async def enter(
     return token
 
 
-def _next(portal: Portal, name: str) -> str:
-    return f"{portal.realm.auth}/flow?flow={quote(name)}" if name else f"{portal.realm.auth}/account"
+def _next(portal: Portal, name: str, held: Record) -> str:
+    page = f"flow?flow={quote(name)}" if name else held.get("to") or "account"
+    return f"{portal.realm.auth}/{page}"
 
 
 async def passkey_options(portal: Portal, request: Request) -> Response:
@@ -213,7 +220,7 @@ async def passkey(portal: Portal, request: Request) -> Response:
         return answer({"error": "access_denied", "error_description": "This passkey is not known here."}, 401)
     name = str(given.get("flow") or "")
     token = await enter(portal, request, held, name, user, ("hwk", "user", "mfa"))
-    return with_cookie(portal, answer({"next": _next(portal, name)}), token)
+    return with_cookie(portal, answer({"next": _next(portal, name, held)}), token)
 
 
 async def _pick_page(portal: Portal, request: Request, what: str, place: Place) -> Response:
@@ -234,7 +241,7 @@ async def _pick_page(portal: Portal, request: Request, what: str, place: Place) 
 async def _picked(portal: Portal, name: str, found: Record, context: Record, **fields: Any) -> Response:
     fields["context"] = {**found["context"], **context}
     await portal.realm.records.change("flows", digest(name), fields)
-    return redirect(_next(portal, name))
+    return redirect(_next(portal, name, {}))
 
 
 async def pick(portal: Portal, request: Request) -> Response:
@@ -290,7 +297,7 @@ async def consent(portal: Portal, request: Request) -> Response:
     if fields.get("action") != "allow" or not granted.text or not held.get("user"):
         return await _refuse(portal, name, found)
     await portal.realm.records.change("flows", digest(name), {"scope": granted.text, "consented": True})
-    return redirect(_next(portal, name))
+    return redirect(_next(portal, name, {}))
 
 
 async def _refuse(portal: Portal, name: str, found: Record) -> Response:

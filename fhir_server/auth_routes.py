@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fhir_server import auth_account, auth_login
+from fhir_server import auth_account, auth_apps, auth_login
 from fhir_server.auth_http import Portal, answer, data, form, human, oauth, preflight
 from smart_auth import (
     clients,
@@ -191,6 +191,8 @@ ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
     ("/consent", "POST", "person", auth_login.consent),
     ("/cancel", "POST", "person", auth_login.cancel),
     ("/logout", "GET POST", "person", auth_login.log_out),
+    ("/apps", "GET", "person", auth_apps.apps),
+    ("/apps", "POST", "person", auth_apps.open_app),
     ("/account", "GET", "person", auth_account.account),
     ("/account/app", "POST", "person", auth_account.remove_app),
     ("/account/totp", "POST", "person", auth_account.start_totp),

@@ -34,7 +34,7 @@ from search.values import Around
 from smart_auth import users
 from smart_auth.access import Principal
 from smart_auth.formulas import Pair
-from smart_auth.realm import Realm, Record
+from smart_auth.realm import Realm, Record, unnoted
 
 DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 
@@ -59,15 +59,21 @@ async def open_auth(config: Config, context: Context) -> Auth:
     context = replace(context, trail=trail)
     realm = await open_realm(config, store, context)
     gate = Gate(realm, store, context.registry, config.base)
-    made = await users.first_admin(realm)
-    if made is not None:
-        tell_password(*made)
-    told = await open_demo(realm, store) if config.demo else None
-    if told is not None:
-        print(told, flush=True)
+    await open_accounts(realm, store, demo=config.demo)
     rates = {"data": config.rate_data, "files": config.rate_files, "general": config.rate_general}
     routes = auth_routes(Portal(realm, directory_of(gate, context)))
     return Auth(context, gate, routes, Limits(realm.records, context.now, rates))
+
+
+async def open_accounts(realm: Realm, store: Store, *, demo: bool) -> None:
+    """The accounts of a first start: an administrator, and with `demo` people and an app of the demo hospital."""
+    await realm.records.put("state", "base", {"url": realm.issuer})
+    made = await users.first_admin(realm)
+    if made is not None:
+        tell_password(*made)
+    told = await open_demo(realm, store) if demo else None
+    if told is not None:
+        print(told, flush=True)
 
 
 def tell_password(name: str, password: str) -> None:
@@ -82,7 +88,7 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
     return Realm(
         tenant="default",
         issuer=config.base,
-        auth=f"{config.base.removesuffix('/fhir')}/auth",
+        auth=config.auth_url,
         records=records,
         now=context.now,
         random=os.urandom,
@@ -90,7 +96,7 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
         hashing=bounded(),
         types=RESOURCE_TYPES,
         answerable=answerable_by(context.registry),
-        note=context.trail.note,
+        note=context.trail.note if context.trail else unnoted,
         registration=config.registration,
     )
 

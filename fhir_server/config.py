@@ -12,6 +12,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MEBIBYTE = 1 << 20
 
 
+def auth_url(base: str) -> str:
+    """Where the authorization server of a FHIR base is."""
+    return f"{base.removesuffix('/fhir')}/auth"
+
+
 class Config(BaseSettings):
     """All settings of the server; the command line and the environment fill it, tests construct it."""
 
@@ -86,3 +91,8 @@ class Config(BaseSettings):
         """The base URL, without a slash at its end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.base_url.rstrip("/") or f"http://{host}:{self.port}/fhir"
+
+    @property
+    def auth_url(self) -> str:
+        """The address of the authorization server's endpoints, beside the FHIR base."""
+        return auth_url(self.base)

@@ -16,9 +16,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from fhir_server.app import App, build_app, embedded_url, open_context
+from fhir_server.auth_wiring import open_accounts, open_realm
 from fhir_server.config import Config
 from fhir_server.demo import load_demo
 from fhir_server.protocol import uvicorn_settings
+from fhir_server.store import Store
 from profiles.outcome import FhirError
 
 ANYWHERE = """
@@ -40,6 +42,14 @@ In the demo hospital:
 """
 BEHIND_A_LOGIN = """
 FHIR R4 server at {base}, behind SMART on FHIR: {base}/.well-known/smart-configuration
+
+  {auth}/account   your account
+  {auth}/apps      open an app for a patient, as an EHR does
+"""
+LOGGED_IN = """
+Try it:
+  export TOKEN=$(fhir-server token issue demo-app 'user/*.rs' --user doctor --bare{place})
+  curl -H "Authorization: Bearer $TOKEN" '{base}/Patient?_count=3&_pretty=true'
 """
 THE_END = """
 Stop it with Ctrl-C.
@@ -48,8 +58,12 @@ Stop it with Ctrl-C.
 
 def greeting(config: Config) -> str:
     """What to try next, in lines that work when they are pasted."""
-    parts = [BEHIND_A_LOGIN] if config.auth == "smart" else [ANYWHERE, IN_THE_HOSPITAL if config.demo else ""]
-    return "".join([*parts, THE_END]).format(base=config.base)
+    open_to_all = config.auth == "none"
+    parts = [ANYWHERE, IN_THE_HOSPITAL] if open_to_all else [BEHIND_A_LOGIN, LOGGED_IN]
+    usual = config.mongo or config.data == Config.model_fields["data"].default
+    place = "" if usual else f" --data {config.data}"
+    text = "".join([parts[0], parts[1] if config.demo else "", THE_END])
+    return text.format(base=config.base, auth=config.auth_url, place=place)
 
 
 class Server(uvicorn.Server):
@@ -139,7 +153,10 @@ def _run_workers(config: Config) -> None:
 
 async def _demo(config: Config) -> None:
     async with AsyncExitStack() as stack:
-        await load_demo(await open_context(config, stack))
+        context = await open_context(config, stack)
+        await load_demo(context)
+        if config.auth == "smart" and isinstance(context.store, Store):
+            await open_accounts(await open_realm(config, context.store, context), context.store, demo=True)
 
 
 def _export(config: Config) -> None:

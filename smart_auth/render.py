@@ -9,12 +9,16 @@ from typing import Any
 import segno
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+# What people call the types that a picker shows.
+WORDS = {"patient": "patient", "encounter": "visit"}
 ASSETS = {"style.css": "text/css; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8"}
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(loader=PackageLoader("smart_auth", "pages"), autoescape=True, undefined=StrictUndefined)
+    made = Environment(loader=PackageLoader("smart_auth", "pages"), autoescape=True, undefined=StrictUndefined)
+    made.globals["words"] = WORDS
+    return made
 
 
 def page(template: str, **values: Any) -> str:

@@ -12,6 +12,7 @@ import pytest
 from pymongo import MongoClient
 
 from fhir_server.store import Embedded, Store, open_store
+from tests.demo_server import demo
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,6 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("slow") is None]
 
 
+__all__ = ["demo"]
 _NUMBERS = itertools.count(1)
 
 

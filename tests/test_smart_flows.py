@@ -72,7 +72,7 @@ async def test_standalone_launch_with_a_patient_picker(browser: Browser) -> None
     shown = await browser.open("/auth/flow", flow=flow, q="ada")
     assert "Bob Bell" not in shown.text
     shown = await browser.post("/pick", id="P1")
-    assert "Choose a encounter" in shown.text
+    assert "Choose a visit" in shown.text
     await browser.post("/pick", id="E1")
     found = (await exchange(browser, sent(await browser.allow())["code"])).json()
     assert (found["patient"], found["encounter"]) == ("P1", "E1")
@@ -105,6 +105,38 @@ async def test_ehr_launch(browser: Browser) -> None:
     assert found["fhirContext"] == [{"reference": "DiagnosticReport/1"}]
     assert found["intent"] == "growth"
     assert (await browser.open(found["smart_style_url"])).json()["color_text"]
+
+
+async def test_an_app_is_opened_from_the_pages_of_the_house(browser: Browser) -> None:
+    """A doctor logs in, chooses app, patient and visit, and lands at the app with a launch that gives the context."""
+    await browser.open("/auth/apps")
+    shown = await browser.log_in("dora")
+    assert "Open an app" in shown.text
+    assert "Ada Lovelace" in (await browser.open("/auth/apps", client="app")).text
+    shown = await browser.open("/auth/apps", client="app", patient="P1")
+    assert "form-action 'self' https://app.example" in shown.headers["content-security-policy"]
+    answer = await browser.post("/apps", client="app", patient="P1", encounter="E1")
+    assert answer.headers["location"].startswith("https://app.example/launch?iss=http")
+    launch = sent(answer)["launch"]
+    code = await browser.code("dora", scope="launch patient/*.rs", launch=launch)
+    found = (await exchange(browser, code)).json()
+    assert (found["patient"], found["encounter"]) == ("P1", "E1")
+
+
+async def test_only_who_may_opens_apps_and_only_for_patients_in_sight(browser: Browser, world: World) -> None:
+    """A patient has no such page; an unknown patient, another's visit, an unknown app or a strange form are refused."""
+    await browser.open("/auth/apps")
+    await browser.log_in("dora")
+    await browser.open("/auth/apps", client="app", patient="P1")
+    assert (await browser.http.get("/auth/apps?client=backend")).status_code == 404
+    wrong: list[dict[str, str]] = [{"patient": "P9"}, {"patient": "P2", "encounter": "E1"}, {"client": "nothing"}]
+    for fields in wrong:
+        await browser.open("/auth/apps", client="app", patient="P1")
+        assert (await browser.post("/apps", **{"client": "app", **fields})).status_code == 404
+    assert (await browser.http.post("/auth/apps", data={"client": "app", "csrf": "x"})).status_code == 403
+    ada = world.browser()
+    await ada.open("/auth/apps")
+    assert (await ada.log_in("ada")).status_code == 403
 
 
 async def test_o25_a_launch_is_used_once_by_its_client_and_user(browser: Browser, world: World) -> None:
@@ -228,10 +260,10 @@ async def test_discovery_smart_configuration(browser: Browser, world: World) -> 
 async def test_o33_cors_of_discovery(browser: Browser) -> None:
     """Any origin reads the discovery documents; the token endpoint is not open to any origin."""
     for name in ("smart-configuration", "openid-configuration"):
-        answer = await browser.http.get(f"/fhir/.well-known/{name}", headers={"Origin": "https://evil.example"})
+        answer = await browser.http.get(f"/fhir/.well-known/{name}", headers={"Origin": "https://stranger.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
-    token = await browser.http.post("/auth/token", data={}, headers={"Origin": "https://evil.example"})
+    token = await browser.http.post("/auth/token", data={}, headers={"Origin": "https://stranger.example"})
     assert "access-control-allow-origin" not in token.headers
 
 

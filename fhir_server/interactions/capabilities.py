@@ -93,7 +93,7 @@ def statement(
     """The statement for these tables."""
     rest: dict[str, Any] = {
         "mode": "server",
-        "security": {"cors": bool(config.cors_origins)},
+        "security": security(config),
         "resource": [_resource(type, config, registry, operations.get(type, ()), known) for type in _types()],
         "interaction": [{"code": code} for code in SYSTEM_LEVEL if code in known or code == "batch"],
         "searchParam": _parameters("Resource", registry),
@@ -119,6 +119,22 @@ def statement(
         "patchFormat": list(PATCHES),
         "rest": [{name: value for name, value in rest.items() if value != []}],
     }
+
+
+SERVICE = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+OAUTH = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+# Part of the extension -> path below the endpoints' base; clients of version 1 read these, not the discovery document.
+URIS = {"token": "token", "authorize": "authorize", "introspect": "introspect", "revoke": "revoke", "manage": "account"}
+
+
+def security(config: Config) -> dict[str, Any]:
+    """How to log in (SMART App Launch 1.0, "Conformance": the oauth-uris of the CapabilityStatement)."""
+    if config.auth == "none":
+        return {"cors": bool(config.cors_origins)}
+    paths = URIS | ({"register": "register"} if config.registration != "off" else {})
+    uris = [{"url": name, "valueUri": f"{config.auth_url}/{path}"} for name, path in paths.items()]
+    service = {"coding": [SERVICE | {"display": "SMART-on-FHIR"}], "text": "OAuth 2 as SMART on FHIR profiles it"}
+    return {"extension": [{"url": OAUTH, "extension": uris}], "cors": True, "service": [service]}
 
 
 def _feature(definition: str, kind: str, value: str | bool) -> dict[str, Any]:

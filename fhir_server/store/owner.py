@@ -44,6 +44,17 @@ class Owner:
             self._handle = -1
 
 
+def address(folder: Path) -> str | None:
+    """Where the database of a running server on this folder answers, None when no server holds the folder."""
+    path = folder / "server.lock"
+    with contextlib.suppress(OSError), path.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return str(_named(path).get("url") or "") or None
+    return None
+
+
 def _named(path: Path) -> dict[str, str]:
     row: dict[str, str] = {"pid": "unknown", "started": "an unknown time"}
     with contextlib.suppress(OSError, ValueError):

@@ -1,0 +1,55 @@
+"""`fhir-server serve --auth smart --demo` as a person meets it: what is printed works, beside the running server."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tests.demo_server import Demo
+
+
+def fetch(url: str, token: str = "") -> tuple[int, Any]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_the_first_start_shows_accounts_once(demo: Demo) -> None:
+    """One administrator, a user for each role and an app, whatever the number of workers."""
+    assert demo.printed.count("First start: user admin, password ") == 1
+    assert demo.printed.count("all with the password ") == 1
+    listed = demo.command("user", "list")
+    assert len(listed.splitlines()) == 9
+    assert re.search(r"^patient\tPatient\tPatient/", listed, re.M)
+    assert "demo-app" in demo.command("client", "list")
+
+
+def test_a_token_from_the_command_line_works_on_every_worker(demo: Demo) -> None:
+    """The printed line gives a token beside the running server; every worker knows it, and nobody without it."""
+    assert "fhir-server token issue demo-app 'user/*.rs' --user doctor --bare --data" in demo.printed
+    token = demo.token("user/*.rs", "doctor")
+    assert [fetch(f"{demo.base}/Patient?_count=1", token)[0] for _ in range(8)] == [200] * 8
+    assert fetch(f"{demo.base}/Patient?_count=1")[0] == 401
+
+
+def test_the_capability_statement_tells_how_to_log_in(demo: Demo) -> None:
+    """SMART App Launch 1.0, "Conformance": service and oauth-uris, the same addresses as in the discovery document."""
+    security = fetch(f"{demo.base}/metadata")[1]["rest"][0]["security"]
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert security["cors"] is True
+    uris = {row["url"]: row["valueUri"] for row in security["extension"][0]["extension"]}
+    found = fetch(f"{demo.base}/.well-known/smart-configuration")[1]
+    names = {"token": "token", "authorize": "authorization", "revoke": "revocation", "manage": "management"}
+    assert {name: uris[name] for name in names} == {short: found[f"{n}_endpoint"] for short, n in names.items()}
+
+
+def test_a_link_of_a_command_has_the_address_of_the_server(demo: Demo) -> None:
+    """The command line knows under which address the server was started."""
+    assert demo.command("user", "reset", "nurse").startswith(f"{demo.auth}/reset?token=")
