@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fhir_server.store import Store
 from smart_auth import clients, policies, registration, users
 from smart_auth.realm import Realm, Record
@@ -31,8 +33,11 @@ async def open_demo(realm: Realm, store: Store) -> str | None:
     await clients.save(realm, APP, fields)
     password = realm.secret(9)
     hashed = await users.hashed(realm, "demo", password)
-    roles = [role for role in policies.default_policies() if role not in NOBODY]
-    people = [(_name(role), await _person(realm, store, role, hashed)) for role in roles]
+    who = {kind: await _first(store, kind) for kind in ("Patient", "Practitioner")}
+    people = []
+    for role in (role for role in policies.default_policies() if role not in NOBODY):
+        people.append((_name(role), next(who[RESOURCE.get(role, "Practitioner")], None)))
+        await _add(realm, role, people[-1][1], hashed)
     return _text(realm, people, password)
 
 
@@ -40,24 +45,21 @@ def _name(role: str) -> str:
     return role.split()[0].lower()
 
 
-async def _person(realm: Realm, store: Store, role: str, hashed: str) -> str:
-    """A user of the role; returns who it is in FHIR."""
-    kind = RESOURCE.get(role, "Practitioner")
-    rows = await store.reads.find_documents(
-        {"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}, "body": {"$ne": None}},
-        projection={"_id": 1},
-        sort={"_id": 1},
-        limit=1,
-    )
-    who = rows[0]["_id"] if rows else None
+async def _first(store: Store, kind: str) -> Iterator[str]:
+    """The first resources of a type, to be the users in FHIR."""
+    within = {"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}
+    rows = await store.reads.find_documents(within, projection={"_id": 1}, sort={"_id": 1}, limit=20)
+    return iter([str(row["_id"]) for row in rows])
+
+
+async def _add(realm: Realm, role: str, who: str | None, hashed: str) -> None:
     await users.create(realm, _name(role), None, {"roles": [role], "name": f"Demo {role}", "fhir_user": who})
     await realm.records.change("users", _name(role), {"password": hashed})
-    return who or "-"
 
 
-def _text(realm: Realm, people: list[tuple[str, str]], password: str) -> str:
+def _text(realm: Realm, people: list[tuple[str, str | None]], password: str) -> str:
     width = max(len(name) for name, _ in people)
-    rows = "\n".join(f"  {name:<{width}}  {who}" for name, who in people)
+    rows = "\n".join(f"  {name:<{width}}  {who or '-'}" for name, who in people)
     return f"""
 Demo users, all with the password {password} (shown once):
 {rows}

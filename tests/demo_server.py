@@ -30,7 +30,7 @@ class Demo:
 
     @property
     def root(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://localhost:{self.port}"
 
     @property
     def base(self) -> str:
@@ -71,7 +71,9 @@ class Demo:
 def running(folder: Path, *options: str, port: int = 0, **environment: str) -> Iterator[Demo]:
     """A server with `--auth smart` that answers, stopped at the end."""
     made = Demo(port or free_port(), folder / "data", folder / "output.txt")
-    command = [*SERVE, "--auth", "smart", "--port", str(made.port), "--data", str(made.folder), *options]
+    # Passkeys belong to a name, never to a number: the address is localhost.
+    place = ("--port", str(made.port), "--data", str(made.folder), "--base-url", made.base)
+    command = [*SERVE, "--auth", "smart", *place, *options]
     with made.output.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment)
     try:
@@ -83,18 +85,22 @@ def running(folder: Path, *options: str, port: int = 0, **environment: str) -> I
 
 
 def _await(made: Demo, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
+    ends = time.monotonic() + 300
+    while time.monotonic() < ends:
         try:
-            urllib.request.urlopen(f"{made.root}/health/ready", timeout=10).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{made.port}/health/ready", timeout=10).close()
             return
         except OSError:
             assert process.poll() is None, made.printed
-            time.sleep(0.1)
+            time.sleep(0.2)
     raise AssertionError(made.printed)
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """One demo server for the whole test run."""
-    with running(tmp_path_factory.mktemp("demo"), "--demo", "--workers", "2") as made:
+    """One demo server for the whole test run, on a small hospital."""
+    folder = tmp_path_factory.mktemp("demo")
+    seed = [SERVE[0], "seed", "--patients", "5", "--data", str(folder / "data")]
+    subprocess.run(seed, capture_output=True, timeout=300, check=True)
+    with running(folder, "--demo", "--workers", "2") as made:
         yield made

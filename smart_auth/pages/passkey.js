@@ -1,5 +1,6 @@
 "use strict";
-// Passkeys (WebAuthn): the two forms stay hidden where the browser has none.
+// Passkeys (WebAuthn): the two forms stay hidden where the browser has none, and at an address without a name.
+const named = !/^[\d.]+$|:/.test(location.hostname);
 const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
 const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 
@@ -16,7 +17,7 @@ async function post(form, path, body) {
 
 function wire(id, act) {
   const form = document.getElementById(id);
-  if (!form || !window.PublicKeyCredential) return;
+  if (!form || !named || !window.PublicKeyCredential) return;
   form.hidden = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
