@@ -18,7 +18,7 @@ run: $(READY)
 	$(BIN)/fhir-server serve --demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
