@@ -36,6 +36,7 @@ OPERATIONS: dict[str, tuple[str, str | None]] = {
     "fhirpath": ("", None),
     "graphql": ("", None),
     "graph": ("r", None),
+    "summary": ("r", "Patient"),
     "diff": ("r", None),
     "snapshot": ("r", "StructureDefinition"),
     "stats": ("s", "Observation"),

@@ -22,6 +22,7 @@ from fhir_server.operations import (
     reindex,
     snapshot,
     stats,
+    summary,
     terminology,
     validate,
 )
@@ -49,6 +50,7 @@ ROWS: tuple[Row, ...] = (
     Row("Observation-lastn", lastn.run, open=True),
     Row("Observation-stats", stats.run),
     Row("Composition-document", document.run),
+    Row("Patient-summary", summary.run),
     Row("StructureDefinition-snapshot", snapshot.run),
     Row("Resource-expunge", expunge.run),
     Row("Resource-reindex", reindex.run),
