@@ -113,7 +113,7 @@ async def _page(reads: Any, query: Query, clause: Clause, after: str) -> Any:
     if query.sort and query.sort[0].parameter is None:
         return await reads.find_documents(filter, sort={"at": -1, "_id": -1}, limit=limit)
     if query.sort:
-        return await reads.aggregate(stages(filter, query.sort, None, limit), max_time_ms=HAND)
+        return await reads.aggregate(stages(filter, query.sort, None, limit, {}), max_time_ms=HAND)
     return await reads.find_documents(filter, sort=order(()), limit=limit)
 
 

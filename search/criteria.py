@@ -37,7 +37,7 @@ class Criteria:
         if depth > DEEPEST:
             raise FhirError("too-costly", f"{name}: chains and _has go at most {DEEPEST} levels deep")
         if name.startswith("_has:"):
-            return self._has(type_name, name, value, depth)
+            return self.has(type_name, name, lambda source, rest: self.clause(source, rest, value, depth + 1))
         head, dot, rest = name.partition(".")
         if dot:
             return self._chain(type_name, head, rest, value, depth)
@@ -113,8 +113,8 @@ class Criteria:
         if canonical and where != NEVER and self.registry.lookup(target, "url"):
             yield Chain(canonical, target, where, "canonical")
 
-    def _has(self, type_name: str | None, name: str, value: str, depth: int) -> Clause:
-        """`_has:Observation:patient:code=x`: an Observation with that code refers to this resource."""
+    def has(self, type_name: str | None, name: str, inner: Callable[[str, str], Clause]) -> Clause:
+        """`_has:Observation:patient:code`: an Observation for which `inner` holds refers to this resource."""
         parts = name.split(":", 3)
         if len(parts) < 4 or not all(parts):
             raise FhirError("invalid", f"{name}: write _has:Type:reference:parameter")
@@ -127,7 +127,7 @@ class Criteria:
         if parameter.type != "reference" or type_name not in self._targets(parameter, ""):
             raise FhirError("invalid", f"{name}: {source}.{code} is no reference to a {type_name}")
         keys = tuple(a.key for a in parameter.atoms if type_name in possible(parameter, a))
-        return Has(keys, source, type_name, self.clause(source, rest, value, depth + 1))
+        return Has(keys, source, type_name, inner(source, rest))
 
     def compartment(self, compartment: str, id_: str, type_name: str) -> Clause:
         """Membership: a reference to the compartment's owner under one of its parameters, or the owner itself."""
@@ -197,19 +197,25 @@ def _list(criteria: Criteria, type_name: str | None, modifier: str, value: str) 
     """`_list`: the resource is an item of the List."""
     _unmodified("_list", modifier)
     names = [unescape(v).removeprefix("List/") for v in split(value, ",")]
-    if any(name.startswith("$") for name in names):
-        raise FhirError("not-supported", "_list: functional lists such as $current-allergies are not supported")
-    return some(Listed((), "list", f"List/{name}", type_name or "") for name in names)
+    if not all(names):
+        raise invalid("_list: an id of a List between the commas is empty")
+    stored = [Listed((), "list", f"List/{name}", type_name or "") for name in names if name[0] != "$"]
+    return some([*stored, *(_named(criteria, "_list", LISTS, type_name, n) for n in names if n[0] == "$")])
 
 
 def _query(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
     """`_query`: a query that has a name."""
     _unmodified("_query", modifier)
-    row = QUERIES.get((type_name or "", value))
+    return _named(criteria, "_query", QUERIES, type_name, value)
+
+
+def _named(criteria: Criteria, what: str, table: Named, type_name: str | None, name: str) -> Clause:
+    """The parameters that a name of the table stands for on the type."""
+    row = table.get((type_name or "", name))
     if row is None:
-        known = sorted(f"{name} on {kind}" for kind, name in QUERIES)
-        raise FhirError("not-supported", f"_query: no query is named {value!r} here; known are {', '.join(known)}")
-    return every(criteria.clause(type_name, name, text) for name, text in row)
+        known = sorted(f"{name} on {kind}" for kind, name in table)
+        raise FhirError("not-supported", f"{what}: nothing is named {name!r} here; known are {', '.join(known)}")
+    return every(criteria.clause(type_name, code, text) for code, text in row)
 
 
 def _unmodified(name: str, modifier: str) -> None:
@@ -217,14 +223,27 @@ def _unmodified(name: str, modifier: str) -> None:
         raise FhirError("invalid", f"{name} has no modifier {modifier!r}")
 
 
-# (type, name) -> the parameters a named query stands for; operations add theirs here.
-QUERIES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
+# (type, name) -> the parameters that the name stands for; operations add theirs here.
+Named = dict[tuple[str, str], tuple[tuple[str, str], ...]]
+QUERIES: Named = {
     ("Patient", "current"): (("active:not", "false"), ("deceased", "false")),
     ("Condition", "problem-list"): (
         ("category", "problem-list-item"),
         ("clinical-status", "active,recurrence,relapse"),
     ),
     ("MedicationRequest", "current"): (("status", "active,on-hold"),),
+}
+_ALLERGIES = (("clinical-status", "active"), ("verification-status:not", "refuted,entered-in-error"))
+# Functional lists: what is current, whoever keeps it (http://hl7.org/fhir/R4/lifecycle.html#current).
+LISTS: Named = {
+    ("AllergyIntolerance", "$current-allergies"): _ALLERGIES,
+    ("AllergyIntolerance", "$current-drug-allergies"): (*_ALLERGIES, ("category", "medication")),
+    ("Condition", "$current-problems"): (
+        ("clinical-status", "active,recurrence,relapse"),
+        ("verification-status:not", "refuted,entered-in-error"),
+    ),
+    ("MedicationRequest", "$current-medications"): (("status", "active,on-hold"),),
+    ("MedicationStatement", "$current-medications"): (("status", "active,intended,on-hold"),),
 }
 SPECIALS: dict[str, Special] = {
     "_id": _id,

@@ -2,28 +2,29 @@
 
 filter = paramExp | "(" filter ")" | "not" "(" filter ")" | filter ("and" | "or") filter
 paramExp = path op value        path = name ("." name)*, a name may carry "[" filter "]"
+
+`and` and `or` are read from left to right, neither before the other, as the specification has it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiles.outcome import FhirError
-from search.clauses import Between, Clause, OneOf, Some, after, every, some, starting, without
-from search.params import Parameter
-from search.texts import cut, fold
-from search.types import MATCH, missing
-from search.types.date import periods, points
-from search.values import invalid, prefixed, span
+from search.clauses import Clause, every, some, without
+from search.operators import OPERATORS, OWN, coded, escaped
+from search.values import invalid
 
 if TYPE_CHECKING:
     from search.criteria import Criteria
 
-LONGEST, DEEPEST = 4_000, 20
-_TOKEN = re.compile(r'\s*(?:("(?:[^"\\]|\\.)*")|([()\[\].])|([^\s()\[\]"]+))')
+LONGEST, DEEPEST = 4_000, 80
+_TOKEN = re.compile(r'\s*([()\[\].]|[^\s()\[\]"]+)')
+_VALUE = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s)\]"][^\s)\]]*)')
 PATH = re.compile(r"[A-Za-z_][\w\-:]*(?:\.[A-Za-z_][\w\-:]*)*")
 
 
@@ -32,44 +33,55 @@ class Reader:
     """One expression while it is read."""
 
     criteria: Criteria
-    tokens: list[str]
+    text: str
     at: int = 0
     depth: int = 0
 
     def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+        """The next word or bracket, empty at the end."""
+        found = _TOKEN.match(self.text, self.at)
+        return found[1] if found else self.text[self.at :].strip()[:20]
 
     def take(self, wanted: str = "") -> str:
-        token = self.peek()
-        if not token or (wanted and token != wanted):
-            raise invalid(f"_filter: {wanted or 'more'} expected {'before ' + token if token else 'at the end'}")
-        self.at += 1
-        return token
+        found = _TOKEN.match(self.text, self.at)
+        if found is None or (wanted and found[1] != wanted):
+            rest = self.text[self.at :].strip()[:20]
+            raise invalid(f"_filter: {wanted or 'more'} expected {'before ' + rest if rest else 'at the end'}")
+        self.at = found.end()
+        return found[1]
 
-    def either(self, type_name: str | None) -> Clause:
-        found = [self.both(type_name)]
-        while self.peek().lower() == "or":
-            self.at += 1
-            found.append(self.both(type_name))
-        return some(found)
+    def value(self) -> str:
+        """A JSON string, or all up to a space or a closing bracket."""
+        found = _VALUE.match(self.text, self.at)
+        if found is None:
+            rest = self.text[self.at :].strip()[:20]
+            raise invalid(f"_filter: {rest!r} is not understood" if rest else "_filter: more expected at the end")
+        self.at = found.end()
+        if found[1][0] != '"':
+            return found[1]
+        try:
+            return str(json.loads(found[1], strict=False))
+        except ValueError:
+            raise invalid(f"_filter: {found[1][:20]} is not a JSON string") from None
 
-    def both(self, type_name: str | None) -> Clause:
-        found = [self.one(type_name)]
-        while self.peek().lower() == "and":
-            self.at += 1
-            found.append(self.one(type_name))
-        return every(found)
+    def whole(self, type_name: str | None) -> Clause:
+        """Filters joined by `and` and `or`, the first two first."""
+        found = self.one(type_name)
+        while (word := self.peek().lower()) in JOINED:
+            self.take()
+            found = JOINED[word]((found, self.one(type_name)))
+        return found
 
     def one(self, type_name: str | None) -> Clause:
         self.depth += 1
-        if self.depth > DEEPEST * 4:
+        if self.depth > DEEPEST:
             raise FhirError("too-costly", "_filter: brackets go too deep")
         negative = self.peek().lower() == "not"
         if negative:
-            self.at += 1
+            self.take()
         if self.peek() == "(":
             self.take("(")
-            found = self.either(type_name)
+            found = self.whole(type_name)
             self.take(")")
         elif negative:
             raise invalid("_filter: not is followed by a bracket")
@@ -83,6 +95,8 @@ class Reader:
         path = self.take()
         if not PATH.fullmatch(path):
             raise invalid(f"_filter: {path!r} is not a parameter")
+        if (type_name, path) in PAIRED and self.peek() == "[":
+            return self.paired(type_name, *PAIRED[type_name, path])
         *heads, last = path.split(".")
         return self.along(type_name, heads, last)
 
@@ -91,14 +105,34 @@ class Reader:
             return self.linked(type_name, heads[0], lambda target: self.along(target, heads[1:], last))
         if self.peek() == "[":
             return self.bracketed(type_name, last)
+        if last.startswith("_has:"):
+            return self.criteria.has(type_name, last, lambda source, rest: self.along(source, [], rest))
         return self.compared(type_name, last)
+
+    def paired(self, type_name: str | None, code: str, names: tuple[str, ...]) -> Clause:
+        """`characteristic[code eq x].value eq y`: both of the same element, which is what a composite finds."""
+        found: dict[str, str] = {}
+        self.take("[")
+        self.part(found, names)
+        self.take("]")
+        self.take(".")
+        self.part(found, names)
+        if len(found) < 2:
+            raise invalid(f"_filter: {' and '.join(names)} are both needed, one inside the brackets and one after them")
+        return self.criteria.clause(type_name, code, "$".join(escaped(coded(found[name])) for name in names))
+
+    def part(self, found: dict[str, str], names: tuple[str, ...]) -> None:
+        name, operator = self.take(), self.take()
+        if name not in names or operator not in ("eq", "re"):
+            raise invalid(f"_filter: here {' or '.join(names)} can be compared by eq, not {name} by {operator}")
+        found[name] = self.value()
 
     def bracketed(self, type_name: str | None, code: str) -> Clause:
         """`subject[name eq x].birthdate gt y`: both of the same resource."""
 
         def inner(target: str | None) -> Clause:
             self.take("[")
-            found = self.either(target)
+            found = self.whole(target)
             self.take("]")
             self.take(".")
             return every((found, self.expression(target)))
@@ -131,142 +165,20 @@ class Reader:
         row = OPERATORS.get(operator)
         if row is None:
             raise invalid(f"_filter: unknown operator {operator!r}; one of {', '.join(OPERATORS)}")
-        token = self.take()
-        value = token[1:-1].replace('\\"', '"').replace("\\\\", "\\") if token[:1] == '"' else token
-        if code in ("_id", "_lastUpdated"):
-            return self.criteria.clause(type_name, code, value if operator == "eq" else f"{operator}{value}")
+        value = self.value()
+        if not value:
+            raise invalid(f"_filter: {code} {operator} needs a value")
+        own = OWN.get("_id" if code == "id" else code)
+        if own is not None:
+            return own(self.criteria, type_name, operator, value)
         return row(self.criteria, self.criteria.parameter(type_name, code), value)
 
 
-Row = Callable[["Criteria", Parameter, str], Clause]
-
-
-def escaped(value: str) -> str:
-    """A value as MATCH reads it: a comma or a dollar sign in it is itself."""
-    return re.sub(r"([,$])", r"\\\1", value)
-
-
-def by_prefix(prefix: str) -> Row:
-    def row(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-        if parameter.type not in ("date", "number", "quantity"):
-            raise invalid(
-                f"_filter: {prefix} compares dates, numbers and quantities; {parameter.code} is a {parameter.type}"
-            )
-        return MATCH[(parameter.type, "")](parameter, prefix + escaped(value), criteria.around)
-
-    return row
-
-
-def equal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-    """`eq`: a string is the whole field, case and accents aside."""
-    if parameter.type == "string":
-        return OneOf(tuple(key + cut(fold(value)) for key in parameter.keys))
-    return MATCH[(parameter.type, "")](parameter, escaped(value), criteria.around)
-
-
-def unequal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-    """`ne`: some value is another one."""
-    if parameter.type in ("date", "number", "quantity"):
-        return by_prefix("ne")(criteria, parameter, value)
-    return some(c for key in parameter.keys for c in others(key, equal(criteria, parameter, value)))
-
-
-def others(key: str, clause: Clause) -> list[Clause]:
-    """The stretches of a key's entries that a clause of texts and stretches leaves out."""
-    parts = clause.clauses if isinstance(clause, Some) else (clause,)
-    holes = sorted(h for p in parts for h in _holes(p) if h[0].startswith(key))
-    low, found = key, []
-    for start, end in holes:
-        if low < start:
-            found.append(Between(low, start))
-        low = max(low, end)
-    return [*found, Between(low, after(key))]
-
-
-def _holes(clause: Clause) -> list[tuple[str, str]]:
-    if isinstance(clause, OneOf):
-        return [(t, t + "\x00") for t in clause.texts]
-    return [(clause.low, clause.high)] if isinstance(clause, Between) and not clause.tail else []
-
-
-def strings_only(how: str) -> Row:
-    def row(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-        if parameter.type not in ("string", "uri", "token"):
-            raise invalid(f"_filter: {how} compares strings; {parameter.code} is a {parameter.type}")
-        text = value if parameter.type == "uri" else fold(value)
-        if not text:
-            raise invalid(f"_filter: {how} needs a text")
-        tail = "|" if parameter.type == "token" else ""
-        return some(STRINGS[how](key, text, tail) for key in parameter.keys)
-
-    return row
-
-
-STRINGS: dict[str, Callable[[str, str, str], Clause]] = {
-    "co": lambda key, text, bar: Between(key, after(key), parts=(text,)),
-    "sw": lambda key, text, bar: starting(key + text),
-    "ew": lambda key, text, bar: Between(key, after(key), parts=(text + bar,) if bar else (), tail="" if bar else text),
-}
-
-
-def present(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-    """`pr true`: there is a value."""
-    if value not in ("true", "false"):
-        raise invalid(f"_filter: pr is followed by true or false, not {value!r}")
-    return missing(parameter, "false" if value == "true" else "true", criteria.around)
-
-
-def overlaps(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-    """`po`: the time of the value and that of the query overlap."""
-    prefix, text = prefixed(value)
-    if parameter.type != "date" or prefix != "eq":
-        raise invalid("_filter: po compares a date parameter with a date")
-    asked = span(text)
-    found: list[Clause] = []
-    for key in parameter.keys:
-        found += [Between(key + a, key + b) for a, b in points("ap", asked, 0) if a < b]
-        for mark, low, high, within in periods("ap", asked, 0, len(key) + 10):
-            found.append(Between(key + mark + low, key + mark + high, within=within))
-    return some(found)
-
-
-def modified(modifier: str, kind: str) -> Row:
-    def row(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-        match = MATCH.get((parameter.type, modifier))
-        if match is None or parameter.type not in (kind, "reference", "uri"):
-            raise invalid(f"_filter: this operator compares a {kind}; {parameter.code} is a {parameter.type}")
-        return match(parameter, escaped(value), criteria.around)
-
-    return row
-
-
-def refers(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
-    """`re`: a reference to the resource."""
-    if parameter.type != "reference":
-        raise invalid(f"_filter: re compares a reference; {parameter.code} is a {parameter.type}")
-    return MATCH[("reference", "")](parameter, escaped(value), criteria.around)
-
-
-OPERATORS: dict[str, Row] = {
-    "eq": equal,
-    "ne": unequal,
-    "co": strings_only("co"),
-    "sw": strings_only("sw"),
-    "ew": strings_only("ew"),
-    "gt": by_prefix("gt"),
-    "lt": by_prefix("lt"),
-    "ge": by_prefix("ge"),
-    "le": by_prefix("le"),
-    "ap": by_prefix("ap"),
-    "sa": by_prefix("sa"),
-    "eb": by_prefix("eb"),
-    "pr": present,
-    "po": overlaps,
-    "ss": modified("below", "token"),
-    "sb": modified("above", "token"),
-    "in": modified("in", "token"),
-    "ni": modified("not-in", "token"),
-    "re": refers,
+JOINED: dict[str, Callable[[tuple[Clause, Clause]], Clause]] = {"and": every, "or": some}
+# "Additional Parameters": the names inside an element, and the composite that finds them together.
+PAIRED: dict[tuple[str | None, str], tuple[str, tuple[str, ...]]] = {
+    ("Group", "characteristic"): ("characteristic-value", ("code", "value")),
+    ("DocumentReference", "relatesTo"): ("relationship", ("target", "code")),
 }
 
 
@@ -274,15 +186,8 @@ def filter_clause(criteria: Criteria, type_name: str | None, text: str) -> Claus
     """The clause of a `_filter`; FhirError `invalid` names what was expected where."""
     if len(text) > LONGEST:
         raise FhirError("too-costly", f"_filter: at most {LONGEST:,} characters")
-    tokens, at = [], 0
-    while text[at:].strip():
-        found = _TOKEN.match(text, at)
-        if found is None:
-            raise invalid(f"_filter: {text[at : at + 20]!r} is not understood")
-        tokens.append(found[1] or found[2] or found[3])
-        at = found.end()
-    reader = Reader(criteria, tokens)
-    found_clause = reader.either(type_name)
+    reader = Reader(criteria, text)
+    found = reader.whole(type_name)
     if reader.peek():
         raise invalid(f"_filter: {reader.peek()!r} is not understood here")
-    return found_clause
+    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.filters import KEY, Filter
-from search.params import Parameter
+from search.params import TYPE_CODES, Parameter
 from search.query import Sort
 
 Stage = dict[str, Any]
@@ -47,31 +47,61 @@ class Position:
 
 def keys(sort: Sequence[Sort]) -> dict[str, Any]:
     """The `$set` of the sort values k0, k1 ...; null where a resource has none."""
-    return {f"k{n}": _value(s) for n, s in enumerate(sort)}
+    return {f"k{n}": _value(s, n) for n, s in enumerate(sort)}
 
 
-def _value(sort: Sort) -> Any:
+def _value(sort: Sort, n: int) -> Any:
     if sort.parameter is None:
         return {"_id": "$_id", "_lastUpdated": {"$toLong": "$at"}}.get(sort.code)
     best = "$max" if sort.descending else "$min"
-    return {"$ifNull": [*({best: texts} for texts in _texts(sort.parameter)), None]}
+    source = f"$r{n}" if sort.hops else {"$ifNull": ["$s", []]}
+    return {"$ifNull": [*({best: texts} for texts in _texts(sort.parameter, source)), None]}
 
 
-def _texts(parameter: Parameter) -> list[Any]:
+def _texts(parameter: Parameter, source: Any) -> list[Any]:
     """The entries of a parameter without their key, the first kind there is: of a Period its beginning counts, of a
     quantity the form in base units before the one as given."""
     if parameter.type == "date":
-        starts = [_slice(parameter, "(", ")", KEY + 1, 9)] if parameter.value_types & {"Period", "Timing"} else []
-        return [{"$concatArrays": [*starts, _slice(parameter, "-", "~", KEY, 9)]}]
+        periods = bool(parameter.value_types & {"Period", "Timing"})
+        starts = [_slice(parameter, source, "(", ")", KEY + 1, 9)] if periods else []
+        return [{"$concatArrays": [*starts, _slice(parameter, source, "-", "~", KEY, 9)]}]
     if parameter.type == "quantity":
-        return [_slice(parameter, "u", "v", KEY, -1), _slice(parameter, "#", "$", KEY, -1)]
-    return [_slice(parameter, " ", "\U0010ffff", KEY, -1)]
+        return [_slice(parameter, source, "u", "v", KEY, -1), _slice(parameter, source, "#", "$", KEY, -1)]
+    return [_slice(parameter, source, " ", "\U0010ffff", KEY, -1)]
 
 
-def _slice(parameter: Parameter, low: str, high: str, start: int, length: int) -> Any:
+def _slice(parameter: Parameter, source: Any, low: str, high: str, start: int, length: int) -> Any:
     ranges = [{"$and": [{"$gte": ["$$e", k + low]}, {"$lt": ["$$e", k + high]}]} for k in parameter.keys]
-    chosen = {"$filter": {"input": {"$ifNull": ["$s", []]}, "as": "e", "cond": {"$or": ranges}}}
+    chosen = {"$filter": {"input": source, "as": "e", "cond": {"$or": ranges}}}
     return {"$map": {"input": chosen, "as": "e", "in": {"$substrBytes": ["$$e", start, length]}}}
+
+
+def joins(sort: Sequence[Sort], seen: Mapping[str, Filter]) -> list[Stage]:
+    """The entries of what each linked sort key leads to, as r0, r1 ...; `seen` is what may be looked at of a type."""
+    found: list[Stage] = []
+    for n, key in enumerate(sort):
+        for at, hop in enumerate(key.hops):
+            source: Any = f"$r{n}" if at else {"$ifNull": ["$s", []]}
+            named = {"$concatArrays": [_names(source, keys, target) for keys, target in hop]}
+            visible = {"$or": [seen[target] for _, target in hop]}
+            looked = {"from": "resources", "localField": f"t{n}", "foreignField": "_id", "as": f"r{n}"}
+            found += [
+                {"$set": {f"t{n}": named}},
+                {"$lookup": looked | {"pipeline": [{"$match": visible}, {"$project": {"s": 1}}]}},
+                {"$set": {f"r{n}": {"$reduce": {"input": f"$r{n}.s", "initialValue": [], "in": _BOTH}}}},
+            ]
+    return found
+
+
+_BOTH = {"$concatArrays": ["$$value", {"$ifNull": ["$$this", []]}]}
+
+
+def _names(source: Any, keys: Sequence[str], target: str) -> Any:
+    """The names of the resources of a type that entries refer to."""
+    heads = [key + TYPE_CODES[target] for key in keys]
+    chosen = {"$filter": {"input": source, "as": "e", "cond": {"$in": [{"$substrBytes": ["$$e", 0, KEY + 2]}, heads]}}}
+    name = {"$concat": [f"{target}/", {"$substrBytes": ["$$e", KEY + 2, -1]}]}
+    return {"$map": {"input": chosen, "as": "e", "in": name}}
 
 
 def order(sort: Sequence[Sort], backward: bool = False) -> dict[str, int]:
@@ -111,9 +141,14 @@ def _fields(position: Position) -> dict[str, Any]:
     return found
 
 
-def stages(filter: Filter, sort: Sequence[Sort], position: Position | None, limit: int) -> list[Stage]:
+def stages(
+    filter: Filter, sort: Sequence[Sort], position: Position | None, limit: int, seen: Mapping[str, Filter]
+) -> list[Stage]:
     """The pipeline of a sorted page: only the best `limit` are kept while sorting."""
-    found: list[Stage] = [{"$match": filter}, {"$set": keys(sort)}, {"$set": flags(sort)}]
+    found: list[Stage] = [{"$match": filter}, *joins(sort, seen), {"$set": keys(sort)}, {"$set": flags(sort)}]
+    linked = [f"{letter}{n}" for n, key in enumerate(sort) if key.hops for letter in "tr"]
+    if linked:
+        found.append({"$unset": linked})
     if position is not None:
         found.append({"$match": beyond(sort, position)})
     return [*found, {"$sort": order(sort, position.backward if position else False)}, {"$limit": limit}]

@@ -197,12 +197,25 @@ CORRECTED = {
 }
 
 
+# R4 has no parameter for the language of a resource; later releases do, under this url.
+LANGUAGE = Row(
+    "http://hl7.org/fhir/SearchParameter/Resource-language",
+    "_language",
+    "token",
+    ("Resource",),
+    "Resource.language",
+    (),
+    (),
+)
+
+
 @cache
 def _r4() -> Registry:
-    return Registry(
+    rows = [
         Row(p.url, p.code, p.type, p.bases, p.expression, p.targets, CORRECTED.get(p.url, p.components))
         for p in model.SEARCH_PARAMETERS
-    )
+    ]
+    return Registry([*rows, LANGUAGE])
 
 
 @cache

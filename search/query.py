@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from profiles import model
 from profiles.outcome import FhirError, Issue
@@ -14,6 +14,7 @@ from search.values import Around, split
 
 MOST_COUNT = 1_000
 MOST_SORT = 3
+MOST_HOPS = 3
 MOST_VALUES = 1_000
 
 # Read by the shell, not by the search; the last comes with every count of one widespread client and asks for nothing.
@@ -27,13 +28,20 @@ UNSORTABLE = ("composite", "special", "sound")
 Pair = tuple[str, str]
 
 
+Hop = tuple[tuple[str, ...], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One key of the order: a parameter, or `_id` or `_lastUpdated` where `parameter` is None."""
+    """One key of the order: a parameter, or `_id` or `_lastUpdated` where `parameter` is None.
+
+    `hops` lead to the resource that has the value, for `patient.family`: each the (keys, target type) it may go by.
+    """
 
     code: str
     descending: bool = False
     parameter: Parameter | None = None
+    hops: tuple[tuple[Hop, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +269,8 @@ def _sort_key(reading: Reading, text: str) -> Sort:
     descending, code = text.startswith("-"), text.removeprefix("-")
     if code in ("_id", "_lastUpdated", "_score"):
         return Sort(code, descending)
+    if "." in code:
+        return _linked_sort(reading, code, descending)
     registry = reading.around.registry
     name = reading.types[0] if len(reading.types) == 1 else "Resource"
     parameter = registry.lookup(name, code)
@@ -270,6 +280,45 @@ def _sort_key(reading: Reading, text: str) -> Sort:
         raise FhirError("invalid", f"_sort: {name} cannot be sorted by {code!r}; one of {choices}")
     reading.around.asked.add(parameter.url)
     return Sort(code, descending, parameter)
+
+
+def _linked_sort(reading: Reading, code: str, descending: bool) -> Sort:
+    """`patient.family`: the order of what a reference leads to, of every type it may be to that has the parameter."""
+    *heads, last = code.split(".")
+    if len(heads) > MOST_HOPS:
+        raise FhirError("too-costly", f"_sort: {code} goes over more than {MOST_HOPS} references")
+    types: tuple[str | None, ...] = reading.types or (None,)
+    hops: list[tuple[Hop, ...]] = []
+    for head in heads:
+        hops.append(_hop(reading, types, head))
+        types = tuple(dict.fromkeys(target for _, target in hops[-1]))
+    registry = reading.around.registry
+    found = {t: p for t in types if t and (p := registry.lookup(t, last)) and p.type not in UNSORTABLE and p.atoms}
+    if len({p.type for p in found.values()}) != 1:
+        problem = "means several things" if found else "leads nowhere"
+        raise FhirError("invalid", f"_sort: {code} {problem}; {heads[-1]} refers to {', '.join(t for t in types if t)}")
+    hops[-1] = tuple(hop for hop in hops[-1] if hop[1] in found)
+    reading.around.asked.update(p.url for p in found.values())
+    first, *more = found.values()
+    whole = replace(first, atoms=(*first.atoms, *(a for p in more for a in p.atoms)))
+    return Sort(code, descending, whole, tuple(hops))
+
+
+def _hop(reading: Reading, types: Sequence[str | None], head: str) -> tuple[Hop, ...]:
+    """The ways a reference parameter leads on from resources of these types."""
+    code, _, kind = head.partition(":")
+    found: list[Hop] = []
+    first: FhirError | None = None
+    for name in types:
+        try:
+            pairs = Criteria(reading.around).targets(name, code, kind)
+        except FhirError as error:
+            first = first or error
+        else:
+            found += [(parameter.keys, target) for parameter, target in pairs]
+    if not found:
+        raise first or FhirError("invalid", f"_sort: {head} leads nowhere")
+    return tuple(dict.fromkeys(found))
 
 
 def _total(reading: Reading, name: str, value: str) -> None:

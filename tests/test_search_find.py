@@ -196,6 +196,26 @@ async def test_access_narrows_everything(store: Store) -> None:
     assert (await ask(store, "Patient", access=lambda kind: ALWAYS)).total == 2
 
 
+async def test_an_order_across_references_sees_what_the_caller_sees(store: Store) -> None:
+    """What a reference leads to counts only where the caller may see it; the rest comes last, on every page."""
+    families = ("Zorn", "Adam", "Moll")
+    await put(
+        store,
+        *(patient(f"p{n}", name=[{"family": family}]) for n, family in enumerate(families)),
+        *(observation(f"o{n}", f"Patient/p{n}") for n in range(3)),
+        observation("o9", "Patient/nobody"),
+    )
+    text = "Observation?_sort=patient.family"
+    assert [n[-1] for n in names(await ask(store, text))] == ["1", "2", "0", "9"]
+    access = only("Patient/p0", "Patient/p2", *(f"Observation/o{n}" for n in (0, 1, 2, 9)))
+    assert [n[-1] for n in names(await ask(store, text, access=access))] == ["2", "0", "1", "9"]
+    first = await ask(store, f"{text}&_count=2", access=access)
+    second = await ask(store, f"{text}&_count=2", access=access, cursor=first.next)
+    back = await ask(store, f"{text}&_count=2", access=access, cursor=second.prev)
+    assert [n[-1] for n in names(second)] == ["1", "9"]
+    assert names(back) == names(first)
+
+
 async def test_links_from_the_smaller_side(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers whichever side is looked up first, and when both are too large to be written out."""
     await put(

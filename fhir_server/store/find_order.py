@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from fhir_server.store.find_first import first_page, is_first
 from fhir_server.store.find_plan import MEASURED, is_large, plan
 from fhir_server.store.records import Document
-from search.clauses import Between, Clause, Every, Kinds, some
-from search.filters import Filter, compile, moment
+from profiles.outcome import FhirError
+from search.clauses import ALWAYS, Between, Clause, Every, Kinds, every, some
+from search.filters import Filter, compile, is_seen, moment
 from search.page import Position, order, stages
 from search.params import Parameter
 from search.plan import hidden
@@ -35,13 +36,13 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
         search.counted = MEASURED + 1
         if sort[0].code == "_lastUpdated":
             return await _by_update(search, clause, sort[0], position, limit)
-        if sort[0].parameter is not None and sort[0].parameter.type == "date":
+        if sort[0].parameter is not None and sort[0].parameter.type == "date" and not sort[0].hops:
             rows = await _by_stretch(search, clause, sort, sort[0].parameter, position, limit)
             if rows is not None:
                 return rows
     if search.plan is None:
         search.plan = await plan(search, clause)
-    if is_first(search, position) and search.counted is None:
+    if is_first(search, position) and search.counted is None and not any(key.hops for key in sort):
         first = await first_page(search, clause, search.plan, limit)
         if first is not None:
             return first
@@ -49,9 +50,24 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
 
 
 async def _all_sorted(search: Search, filter: Filter, position: Position | None, limit: int) -> list[Document]:
-    pipeline = stages(filter, search.query.sort, position, limit)
+    pipeline = stages(filter, search.query.sort, position, limit, await _seen(search))
     rows: list[Document] = await search.reads.aggregate(pipeline, max_time_ms=search.remaining())
     return rows
+
+
+async def _seen(search: Search) -> dict[str, Filter]:
+    """What the caller may see of each type that the order looks at."""
+    assert search.links is not None
+    found: dict[str, Filter] = {}
+    for target in {target for key in search.query.sort for hop in key.hops for _, target in hop}:
+        allowed = search.access(target) if search.access else ALWAYS
+        clause = await search.links.resolved(every((Kinds((target,)), allowed)))
+        if not is_seen(clause):
+            raise FhirError(
+                "forbidden", f"_sort: the order of {target} cannot be told apart from what is hidden there."
+            )
+        found[target] = compile(clause)
+    return found
 
 
 async def _by_update(

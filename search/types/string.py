@@ -10,6 +10,7 @@ from search.texts import LONGEST, cut, fold
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, unescape
 from search.walks import holds
+from search.words import words_of
 
 KEPT = LONGEST - 20  # of a text that is cut
 
@@ -52,6 +53,21 @@ def contains(parameter: Parameter, value: str, around: Around) -> Clause:
     return some((found, every((cuts, holds(parameter, f"contains {text!r}", lambda v: text in fold(v))))))
 
 
+def words(parameter: Parameter, value: str, around: Around) -> Clause:
+    """`:text`: each word of the value begins a word of the same field, in whatever order."""
+    asked = words_of(folded(value))
+    if not asked:
+        raise invalid(f"{value!r} has no letter to search for")
+
+    def check(text: str) -> bool:
+        said = words_of(text)
+        return all(any(word.startswith(wanted) for word in said) for wanted in asked)
+
+    cuts = OneOf(tuple(key + LONG for key in parameter.keys))
+    parts = [every(Between(key, after(key), parts=(word,)) for word in asked) for key in parameter.keys]
+    return every((some((*parts, cuts)), holds(parameter, f"text {value!r}", check)))
+
+
 def folded(value: str) -> str:
     """The value as entries are written; an empty one is no question."""
     text = fold(unescape(value))
@@ -61,4 +77,4 @@ def folded(value: str) -> str:
 
 
 EMIT = {"string": emit_string, "markdown": emit_string}
-MATCH = {"": starts, "exact": exact, "contains": contains}
+MATCH = {"": starts, "exact": exact, "contains": contains, "text": words}
