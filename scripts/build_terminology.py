@@ -55,6 +55,24 @@ GATHERED = {
         "IHE",
     ),
 }
+# What R4's value sets list without a display, named as LOINC does.
+LOINC_NAMES = {
+    "2708-6": "Oxygen saturation in Arterial blood",
+    "29463-7": "Body weight",
+    "30525-0": "Age",
+    "39156-5": "Body mass index (BMI) [Ratio]",
+    "46251-5": "Age group",
+    "8302-2": "Body height",
+    "8310-5": "Body temperature",
+    "8462-4": "Diastolic blood pressure",
+    "8478-0": "Mean blood pressure",
+    "8480-6": "Systolic blood pressure",
+    "85353-1": "Vital signs, weight, height, head circumference, oxygen saturation and BMI panel",
+    "85354-9": "Blood pressure panel with all children optional",
+    "8867-4": "Heart rate",
+    "9279-1": "Respiratory rate",
+    "9843-4": "Head Occipital-frontal circumference",
+}
 LISTED = {"http://unitsofmeasure.org": "units", "urn:ietf:bcp:47": "languages", "urn:ietf:bcp:13": "mime"}
 
 
@@ -63,6 +81,7 @@ def main(folder: Path) -> None:
     DATA.mkdir(exist_ok=True)
     tho = list(_tho(folder))
     shown = _shown([*model.definitions("ValueSet"), *tho])
+    shown["http://loinc.org"] |= {c: name for c, name in LOINC_NAMES.items() if shown["http://loinc.org"].get(c) == c}
     for url, (name, title, content, notice) in GATHERED.items():
         about = _about(url, name, title, content, notice)
         _write(f"{name.lower()}.crate", crate(pack(about, [Row(c, d) for c, d in sorted(shown[url].items())])))
@@ -127,9 +146,10 @@ def _shown(value_sets: Iterable[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _note(shown: dict[str, dict[str, str]], system: str, code: str, display: str | None) -> None:
+    """The first display that is given stays: R4's expansion of languages has some in Danish."""
     known = shown.setdefault(system, {})
-    if display or code not in known:
-        known[code] = display or known.get(code) or code
+    if known.get(code, code) == code:
+        known[code] = display or code
 
 
 def _languages() -> dict[str, str]:

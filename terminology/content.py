@@ -22,6 +22,7 @@ from terminology.maps import Map, StoredMap
 from terminology.special import SYSTEMS, behaviour
 from terminology.stored import StoredSystem
 from terminology.systems import System
+from terminology.versions import latest
 
 # Crates: file -> kind, url, version.
 CRATES = {
@@ -83,6 +84,15 @@ class Shipped:
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions that are there."""
         return tuple(self._places.get(kind, {}).get(url, ()))
+
+    def newest(self, kind: str, url: str, versions: Sequence[str | None]) -> str | None:
+        """Of code systems HL7 terminology's own, newer than R4's copy of 2019 though it is numbered from 1.0.0.
+
+        Its value sets name versions of code systems that it does not hold, R4's do not.
+        """
+        places = self._places[kind][url]
+        own = [v for v in versions if kind == "CodeSystem" and len(versions) > 1 and places[v].origin == "tho"]
+        return latest(own or versions)
 
     def is_r4(self, kind: str, url: str, version: str | None) -> bool:
         """Whether a definition is R4's own, kept by `profiles`."""

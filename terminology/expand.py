@@ -10,6 +10,7 @@ from typing import Any
 from profiles.outcome import FhirError, Issue
 from terminology.compose import Composer, Item, Key, Report
 from terminology.concepts import CONCEPT_PROPERTIES, EXTENSION, STANDARDS_STATUS, Concept, Designation, Json, value_of
+from terminology.filters import refuse_unknown_properties
 from terminology.languages import Languages, near, preferred
 from terminology.library import Library
 from terminology.membership import ValueSets
@@ -55,6 +56,8 @@ def expansion(sets: ValueSets, value_set: Json, clock: Clock) -> Json:
     report.standing(value_set, value_set)
     composer = Composer(sets, value_set, report)
     items, total = _page(composer, value_set, options)
+    shown = {id(item.resolved): item.resolved for item in items} if options.properties else {}
+    refuse_unknown_properties([r for r in shown.values() if r], options.properties)
     writer = _Writer(options, composer.by_version)
     contains = _nest(items, writer) if _nesting(composer, options) else [writer.row(item) for item in items]
     return _head(value_set, options) | {"expansion": _expansion(report, options, writer, contains, total, clock)}

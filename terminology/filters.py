@@ -200,7 +200,15 @@ def select(resolved: Resolved, row: Json, place: str, value_set: Json) -> Select
         return _of(special)
     if operator not in FILTERS or not _understood(resolved, name, operator):
         raise _unknown(resolved, row, place, value_set)
+    if operator in _HIERARCHY and resolved.content == "complete" and system.locate(str(value)) is None:
+        raise _unknown_code(resolved, str(value), place)
     return FILTERS[operator](system, name, str(value))
+
+
+def _unknown_code(resolved: Resolved, code: str, place: str) -> FhirError:
+    """A branch of a code that does not exist is no empty branch."""
+    name = "Unknown_Code_in_Version" if resolved.version else "Unknown_Code_in"
+    return refuse(name, place, status=422, code=code, system=resolved.url, version=resolved.version)
 
 
 def _understood(resolved: Resolved, name: str, operator: str) -> bool:
@@ -209,8 +217,26 @@ def _understood(resolved: Resolved, name: str, operator: str) -> bool:
     declared = {p.get("code") for p in resolved.properties()} | {
         f.get("code") for f in resolved.system.about.get("filter", ())
     }
+    if resolved.content != "complete":
+        return True  # a fragment says nothing of what the whole has; what is drawn from it is marked as not closed
     # Properties that are used though not declared are found by looking at the first concepts.
     return name in _BUILT_IN or name in _STANDARD or name in declared or _used(resolved.system, name)
+
+
+# What an answer can show of a concept besides the properties of its system.
+_SHOWN = frozenset(("system", "name", "version", "abstract", "order", "label", "weight", "itemWeight", "synonym", "*"))
+
+
+def refuse_unknown_properties(systems: Iterable[Resolved], names: Iterable[str]) -> None:
+    """FhirError where a property that is asked for by name is known to none of the systems."""
+    known = list(systems)
+    for name in names:
+        if name.startswith("lang.") or name in _BUILT_IN | _STANDARD | _SHOWN:
+            continue
+        if known and not any(_understood(resolved, name, "=") for resolved in known):
+            told = sorted({*_BUILT_IN, *(p.get("code", "") for r in known for p in r.properties())})
+            urls = ", ".join(dict.fromkeys(r.url for r in known))
+            raise FhirError("invalid", f"The property '{name}' is not known of {urls}; known are {', '.join(told)}")
 
 
 def _used(system: System, name: str) -> bool:

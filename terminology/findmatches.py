@@ -7,6 +7,7 @@ from itertools import islice
 
 from profiles.outcome import FhirError
 from terminology.concepts import Json, text_of
+from terminology.filters import refuse_unknown_properties
 from terminology.library import Library
 from terminology.lookup import resolve
 from terminology.request import Parameters, answer, options_of, parameter
@@ -29,6 +30,7 @@ def find_matches(library: Library, parameters: Parameters, code_system: Json | N
     found = resolve(library, options_of(parameters), str(system), parameters.text("version") or given.get("version"))
     exact = bool(parameters.flag("exact"))
     pairs = [(str(code), _value(part)) for code, part in wanted]
+    refuse_unknown_properties([found], [name for name, _ in pairs])
     rows = islice(_matching(found.system, pairs, exact), _MOST)
     return answer(*(_match(found.system, code, pairs) for code in rows))
 
@@ -42,9 +44,19 @@ def _value(part: Parameters) -> str:
 
 def _matching(system: System, pairs: list[tuple[str, str]], exact: bool) -> Iterator[str]:
     accepted = [(name, {value} if exact else _with_below(system, value)) for name, value in pairs]
-    for code in system.codes():
+    for code in _candidates(system, accepted):
         if all(not values.isdisjoint(_values(system, code, name)) for name, values in accepted):
             yield code
+
+
+def _candidates(system: System, accepted: list[tuple[str, set[str]]]) -> Iterable[str]:
+    """Of codes with a certain parent or child only those that have it, of others all."""
+    for name, values in accepted:
+        if name in ("parent", "child", "code"):
+            known = [c for v in sorted(values) if (c := system.locate(v)) is not None]
+            of = {"parent": system.children, "child": system.parents}.get(name)
+            return dict.fromkeys(code for each in known for code in (of(each) if of else (each,)))
+    return system.codes()
 
 
 def _with_below(system: System, value: str) -> set[str]:

@@ -22,6 +22,9 @@ class Layer(Protocol):
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions of a definition; empty where the url is unknown."""
 
+    def newest(self, kind: str, url: str, versions: Sequence[str | None]) -> str | None:
+        """The version among these that is meant where none is named."""
+
     def system(self, url: str, version: str | None) -> System | None:
         """A code system of exactly that version."""
 
@@ -55,6 +58,10 @@ class Loose:
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """Versions in the order given."""
         return tuple(self._resources.get(kind, {}).get(url, ()))
+
+    def newest(self, kind: str, url: str, versions: Sequence[str | None]) -> str | None:
+        """The greatest version."""
+        return latest(versions)
 
     def resource(self, kind: str, url: str, version: str | None) -> Json | None:
         """The resource itself."""
@@ -116,7 +123,7 @@ class Library:
             versions = layer.versions(kind, url)
             fitting = versions if wanted is None else [v for v in versions if matches(wanted, v)]
             if fitting:
-                return layer, wanted if wanted in fitting and wanted is not None else latest(fitting)
+                return layer, wanted if wanted in fitting and wanted is not None else layer.newest(kind, url, fitting)
         return None
 
     def system(self, url: str, version: str | None = None) -> System | None:

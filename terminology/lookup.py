@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from profiles.outcome import FhirError
 from terminology.concepts import Concept, Designation, Json, value_of
 from terminology.faults import missing_supplements, unknown_for_expansion
+from terminology.filters import refuse_unknown_properties
 from terminology.languages import display_of
 from terminology.library import Library
 from terminology.request import Options, Parameters, answer, options_of, parameter
@@ -28,6 +29,7 @@ def lookup(
     if known is None:
         of_version = f" version '{resolved.version}'" if resolved.version else ""
         raise FhirError("not-found", f"Unknown code '{code}' in the CodeSystem '{system}'{of_version}")
+    refuse_unknown_properties([resolved], options.properties)
     return _answer(resolved, resolved.concept(known), options)
 
 

@@ -50,7 +50,6 @@ def filtered(name: str, operator: str, wanted: str) -> dict:  # type: ignore[typ
         ("notSelectable", "=", "true", ["animal"]),
         ("notSelectable", "=", "false", ["dog", "poodle", "bird"]),
         ("display", "regex", "P.*", ["poodle"]),
-        ("concept", "is-a", "cat", []),
     ],
 )
 def test_every_filter_operator_selects(name: str, operator: str, wanted: str, expected: list[str]) -> None:
@@ -148,6 +147,34 @@ def test_a_filter_that_makes_no_sense_is_refused_with_what_is_known() -> None:
         (filtered("legs", "exists", "maybe"), "true or false"),
     ):
         assert text in refused(world(value_set("x", row)), "ValueSet", "expand", url=SETS + "x").text
+
+
+@pytest.mark.parametrize(
+    "operator", ["is-a", "descendent-of", "is-not-a", "generalizes", "child-of", "descendent-leaf"]
+)
+def test_a_branch_of_an_unknown_code_is_no_empty_one(operator: str) -> None:
+    """The code and the version that lacks it are named; an implied value set is refused the same way."""
+    known = world(value_set("x", filtered("concept", operator, "cat")))
+    refusal = refused(known, "ValueSet", "expand", url=SETS + "x")
+    assert (refusal.status, refusal.text) == (
+        422,
+        f"Unknown code 'cat' in the CodeSystem '{ANIMALS}' version '1.0.0'",
+    )
+    assert refused(known, "ValueSet", "expand", url=f"{ANIMALS}?fhir_vs=isa/cat").status == 422
+
+
+def test_a_property_that_nobody_knows_is_refused() -> None:
+    """By $expand, $lookup and $find-matches, with those that are known."""
+    known = world(value_set("x", ALL))
+    asked = {"name": "property", "part": [{"name": "code", "valueCode": "wings"}, {"name": "value", "valueCode": "2"}]}
+    for error in (
+        refused(known, "ValueSet", "expand", url=SETS + "x", property="wings"),
+        refused(known, "CodeSystem", "lookup", system=ANIMALS, code="dog", property="wings"),
+        refused(known, "CodeSystem", "find-matches", asked, system=ANIMALS),
+    ):
+        assert error.status == 400
+        assert error.text.startswith(f"The property 'wings' is not known of {ANIMALS}; known are child, ")
+        assert "legs" in error.text
 
 
 def test_an_evil_expression_ends_in_time() -> None:

@@ -28,6 +28,7 @@ from terminology.content import shipped
 from terminology.library import Library, Loose
 from terminology.maps import Map
 from terminology.systems import System
+from terminology.versions import latest
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -72,6 +73,10 @@ class Fetched:
     def versions(self, kind: str, url: str) -> Sequence[str | None]:
         """The versions that are stored."""
         return self._of(kind, url).versions(kind, url)
+
+    def newest(self, kind: str, url: str, versions: Sequence[str | None]) -> str | None:
+        """The greatest version."""
+        return latest(versions)
 
     def system(self, url: str, version: str | None) -> System | None:
         """A stored code system."""
