@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from fhir_server import access
+from fhir_server.coded_values import code_faults, membership
 from fhir_server.context import Context, Request, Resource
 from fhir_server.ids import local_name
-from fhir_server.respond import EPOCH
 from fhir_server.store import Store, Stored
 from fhir_server.store.find import find
-from fhir_server.store.terms import terms_of
+from fhir_server.store.terms import Found, Key, Terms, terms_of
+from fhir_server.store.terms import Missing as Untold
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES, definition_urls
 from profiles.outcome import FhirError, Issue
@@ -25,20 +27,17 @@ from profiles.validate import Library, Options, Shelf, check, validate
 from profiles.validate.definitions import Definition
 from search.defining import faults as unusable
 from search.query import parse as parse_query
-from terminology.expand import Clock
-from terminology.library import Library as Terminology
-from terminology.operations import Asking
-from terminology.operations import run as ask
-from terminology.request import Parameters
 from terminology.versions import order
 
 T = TypeVar("T")
+Targets: TypeAlias = dict[str, Resource | None]
 
 KEEP = 2.0  # seconds until a definition is looked up again: a changed profile takes effect in all workers by then
-ROUNDS = 500  # lookups of one validation; US Core needs about 30 for a Patient
+ROUNDS = 30  # tries of one validation: each finds what the one before asked for; US Core needs 5 for a Patient
 MOST_HELD = 5_000
+MOST_LEARNT = 500
 LOUD = ("error", "fatal")
-QUIET = Options(unknown_profiles="")
+QUIET = Options(unknown_profiles="", warnings=False)
 BASES = frozenset(f"http://hl7.org/fhir/StructureDefinition/{name}" for name in RESOURCE_TYPES)
 
 
@@ -100,10 +99,10 @@ async def _stored(kind: str, url: str, context: Context) -> Sequence[Stored]:
     if context.registry.lookup(kind, "url") is None:
         return ()
     query = parse_query(kind, [("url", url), ("_count", "50"), ("_total", "none")], context.registry)
-    return (await find(_store(context), query, registry=context.registry)).matches
+    return (await find(store_of(context), query, registry=context.registry)).matches
 
 
-def _store(context: Context) -> Store:
+def store_of(context: Context) -> Store:
     """Definitions are read beside the transaction that a request may run in."""
     store = context.outer or context.store
     if not isinstance(store, Store):
@@ -123,7 +122,7 @@ async def faults(resource: Resource, type: str, request: Request, context: Conte
     required = config.required_profiles.get(type, ())
     if not required and not await _claims_a_known_one(resource, context):
         return []
-    issues = await full(resource, request, context, required, QUIET)
+    issues = await full(resource, request, context, required, QUIET, size)
     return [issue for issue in issues if issue.severity in LOUD]
 
 
@@ -141,7 +140,7 @@ async def _claims_a_known_one(resource: Resource, context: Context) -> bool:
 async def _is_known(url: str, context: Context) -> bool:
     if url.partition("|")[0] in definition_urls("StructureDefinition"):
         return True
-    definitions = _definitions_of(_store(context))
+    definitions = _definitions_of(store_of(context))
     try:
         return definitions.find("StructureDefinition", url) is not None
     except Missing as missing:
@@ -150,32 +149,50 @@ async def _is_known(url: str, context: Context) -> bool:
 
 
 async def full(
-    resource: Any, request: Request, context: Context, profiles: Iterable[str] = (), options: Options | None = None
+    resource: Any,
+    request: Request,
+    context: Context,
+    profiles: Iterable[str] = (),
+    options: Options | None = None,
+    size: int = 0,
 ) -> list[Issue]:
-    """Every issue of a resource, against the base, its claims and these profiles, with the stored definitions."""
-    store = _store(context)
-    definitions, urls = _definitions_of(store), tuple(profiles)
-    targets: dict[str, Resource | None] = {}
+    """Every issue of a resource, against the base, its claims and these profiles, with the stored definitions.
 
-    def work(terminology: Terminology) -> list[Issue]:
-        library = Library(
-            definitions.find, membership(terminology), _resolver(targets, context), trees=definitions.trees
-        )
-        return validate(resource, library, profiles=urls, options=options)
-
+    What is missing on the way is noted and counts as unknown; a try that missed something is done again with it.
+    """
+    store = store_of(context)
+    definitions, terms, urls = _definitions_of(store), terms_of(store, context.registry), tuple(profiles)
+    targets: Targets = {}
+    told: Found = {}
     for _ in range(ROUNDS):
-        try:
-            return await terms_of(store, context.registry).ask(work)
-        except Missing as missing:
-            await _fetch(missing, definitions, targets, request, context)
+        wanted = Wanted()
+        before = definitions.trees
+        trees = dict(before)
+        terminology = terms.library(told)
+        library = Library(
+            wanted.noting(definitions.find),
+            wanted.noting(membership(terminology)),
+            wanted.noting(_resolver(targets, context)),
+            wanted.noting(code_faults(terminology)),
+            trees,
+        )
+        if size >= context.config.big_body:
+            issues = await asyncio.to_thread(validate, resource, library, profiles=urls, options=options)
+        else:
+            issues = validate(resource, library, profiles=urls, options=options)
+        if not wanted:
+            if definitions.trees is before:  # no definition has changed meanwhile
+                before |= trees
+            return issues
+        await wanted.fetch(definitions, terms, told, targets, request, context)
     raise FhirError("too-costly", "The validation needs too many definitions.")
 
 
 async def structures(work: Callable[[Callable[[str], Resource | None]], T], context: Context) -> T:
     """The result of `work`, which is given a way to find StructureDefinitions by url."""
-    definitions = _definitions_of(_store(context))
+    definitions = _definitions_of(store_of(context))
     library = Library(definitions.find)
-    for _ in range(ROUNDS):
+    for _ in range(MOST_LEARNT):
         try:
             return work(library.structure)
         except Missing as missing:
@@ -183,23 +200,49 @@ async def structures(work: Callable[[Callable[[str], Resource | None]], T], cont
     raise FhirError("too-costly", "This needs too many definitions.")
 
 
-async def _fetch(
-    missing: Missing,
-    definitions: Definitions,
-    targets: dict[str, Resource | None],
-    request: Request,
-    context: Context,
-) -> None:
-    """Look up what a validation asked for; a resource that the caller may not see is not there."""
-    kind, name = missing.key
-    if kind != "Reference":
-        await definitions.learn(kind, name, context)
-        return
+@dataclass(slots=True)
+class Wanted:
+    """What one try asked for and nobody had looked up: by kind and name, and of the terminology."""
+
+    definitions: set[tuple[str, str]] = field(default_factory=set)
+    terms: set[Key] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.definitions or self.terms)
+
+    def noting(self, ask: Callable[..., T]) -> Callable[..., T | None]:
+        """The same question with None for an answer where something is missing, which is noted."""
+
+        def asked(*values: Any) -> T | None:
+            try:
+                return ask(*values)
+            except Missing as missing:
+                self.definitions.add(missing.key)
+            except Untold as missing:
+                self.terms.add(missing.key)
+            return None
+
+        return asked
+
+    async def fetch(
+        self, definitions: Definitions, terms: Terms, told: Found, targets: Targets, request: Request, context: Context
+    ) -> None:
+        """Look up all of it at once."""
+        named = {name for kind, name in self.definitions if kind == "Reference"}
+        await asyncio.gather(
+            terms.look_up(told, self.terms),
+            *(definitions.learn(kind, url, context) for kind, url in self.definitions if kind != "Reference"),
+            *(_fetch(name, targets, request, context) for name in named),
+        )
+
+
+async def _fetch(name: str, targets: Targets, request: Request, context: Context) -> None:
+    """A resource that the caller may not see is not there."""
     stored = await access.reached(name, request, context)
     targets[name] = parse(stored.body) if stored is not None and stored.body is not None else None
 
 
-def _resolver(targets: dict[str, Resource | None], context: Context) -> Callable[[str], Resource | None]:
+def _resolver(targets: Targets, context: Context) -> Callable[[str], Resource | None]:
     def resolve(reference: str) -> Resource | None:
         name = local_name(reference, context.config.base)
         if name is None:
@@ -209,41 +252,3 @@ def _resolver(targets: dict[str, Resource | None], context: Context) -> Callable
         return targets[name]
 
     return resolve
-
-
-# The type of a value -> the parameter of $validate-code that takes it.
-CODED = {"Coding": ("coding", "valueCoding"), "CodeableConcept": ("codeableConcept", "valueCodeableConcept")}
-NO_CLOCK = Clock(EPOCH, "")
-
-
-def membership(terminology: Terminology) -> Callable[[Any, str, str], bool | None]:
-    """Whether a value is in a value set, None where the terminology cannot tell."""
-
-    def member_of(value: Any, type: str, value_set: str) -> bool | None:
-        url, _, version = value_set.partition("|")
-        rows: list[Resource] = [{"name": "url", "valueUri": url}]
-        rows += [{"name": "valueSetVersion", "valueString": version}] if version else []
-        if type == "Quantity":
-            value, type = {"system": value.get("system"), "code": value.get("code")}, "Coding"
-        if type in CODED:
-            name, key = CODED[type]
-            rows.append({"name": name, key: value})
-        else:
-            rows += [{"name": "code", "valueCode": value}, {"name": "inferSystem", "valueBoolean": True}]
-        try:
-            answer = ask("ValueSet", "validate-code", Asking(terminology, Parameters(rows), NO_CLOCK))
-        except FhirError:
-            return None
-        return _verdict(answer)
-
-    return member_of
-
-
-def _verdict(answer: Resource) -> bool | None:
-    """The result; False only where the code is wrong, not where its code system or the value set is unknown."""
-    named = {row["name"]: row for row in answer.get("parameter", ())}
-    if named.get("result", {}).get("valueBoolean"):
-        return True
-    unknown = {"x-caused-by-unknown-system", "x-unknown-system"} & set(named)
-    issues = named.get("issues", {}).get("resource", {}).get("issue", ())
-    return None if unknown or any(issue.get("code") == "not-found" for issue in issues) else False

@@ -10,26 +10,34 @@ from typing import Any
 from fhir_server.context import Request
 from fhir_server.headers import Media, accepted, media
 from profiles.json import parse, pretty
-from profiles.outcome import FhirError
-from profiles.xml import parse_xml, print_xml
+from profiles.outcome import FhirError, Issue
+from profiles.xml import parse_xml, print_xml, read_xml
 
 FHIR_VERSIONS = ("4.0", "4.0.1")
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: what it is called, how it is read, and how canonical JSON is written in it."""
+    """A format: what it is called, how it is read, and how canonical JSON is written in it.
+
+    `examine` reads for a validation: what does not belong in the text is listed instead of ending the reading.
+    """
 
     name: str
     media: str
     aliases: tuple[str, ...]
     read: Callable[[bytes], Any]
+    examine: Callable[[bytes], tuple[Any, list[Issue]]]
     write: Callable[[bytes], bytes]
     indented: Callable[[bytes], bytes]
 
 
 def _as_is(body: bytes) -> bytes:
     return body
+
+
+def _examine(body: bytes) -> tuple[Any, list[Issue]]:
+    return parse(body), []
 
 
 def _xml(body: bytes) -> bytes:
@@ -41,11 +49,18 @@ JSON = Format(
     "application/fhir+json",
     ("application/json", "json", "text/json", "application/json+fhir"),
     parse,
+    _examine,
     _as_is,
     pretty,
 )
 XML = Format(
-    "xml", "application/fhir+xml", ("application/xml", "xml", "text/xml", "application/xml+fhir"), parse_xml, _xml, _xml
+    "xml",
+    "application/fhir+xml",
+    ("application/xml", "xml", "text/xml", "application/xml+fhir"),
+    parse_xml,
+    read_xml,
+    _xml,
+    _xml,
 )
 FORMATS = (JSON, XML)
 NAMED = {name: row for row in FORMATS for name in (row.media, *row.aliases)}

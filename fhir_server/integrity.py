@@ -15,6 +15,8 @@ from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.params import TYPE_CODES, Registry
 
+REFERRED = "is still referred to by other resources."
+
 
 async def check_targets(
     new: New, resource: Resource, request: Request, context: Context, before: Stored | None = None
@@ -40,12 +42,14 @@ async def check_unreferenced(stored: Stored, context: Context) -> None:
         return
     own = f"{stored.type}/{stored.id}"
     await context.store.touch([own])
+    if await context.store.find_documents(referring(stored, context), projection={"_id": 1}, limit=1):
+        raise FhirError("conflict", f"{own} {REFERRED}")
+
+
+def referring(stored: Stored, context: Context) -> dict[str, Any]:
+    """The filter for what refers to a resource."""
     entries = [f"{key}{TYPE_CODES[stored.type]}{stored.id}" for key in reference_keys(context.registry)]
-    found = await context.store.find_documents(
-        {"s": {"$in": entries}, "_id": {"$ne": own}}, projection={"_id": 1}, limit=1
-    )
-    if found:
-        raise FhirError("conflict", f"{own} is still referred to by other resources.")
+    return {"s": {"$in": entries}, "_id": {"$ne": f"{stored.type}/{stored.id}"}}
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from fhir_server.respond import Response, instant_text, location, outcome, versi
 from fhir_server.store import New, Stored
 from profiles.json import encode
 from profiles.outcome import FhirError, Issue
+from profiles.validate import with_places
 from search.entries import compartment, entries
 
 RESOURCE_FIRST = ("resourceType", "id", "meta")
@@ -26,17 +27,35 @@ async def incoming(request: Request, context: Context, type: str) -> Resource:
     resource = await body_of(request, context)
     check_type(resource, type)
     if not request.checked:
-        refuse_faults(await faults(resource, type, request, context, len(request.body)))
+        refuse_faults(_placed(await faults(resource, type, request, context, len(request.body)), request, context))
     return resource
 
 
-async def body_of(request: Request, context: Context) -> Resource:
-    """The resource as sent; a big one is parsed in a thread, where it does not hold up the others."""
+def _placed(issues: list[Issue], request: Request, context: Context) -> list[Issue]:
+    """With line and column in the text that was sent; a big text is not read again for them."""
+    if not issues or not request.body or request.resource is not None or is_content(request):
+        return issues
+    return issues if len(request.body) >= context.config.big_body else with_places(issues, request.body)
+
+
+async def body_of(request: Request, context: Context, faults: list[Issue] | None = None) -> Resource:
+    """The resource as sent; a big one is parsed in a thread, where it does not hold up the others.
+
+    With `faults` what does not belong in the text is added there instead of ending the reading.
+    """
     if request.resource is not None:
         return request.resource
     if is_content(request):
         return await wrapped(request, context)
-    read = sent(request).read
+    format = sent(request)
+
+    def read(body: bytes) -> Any:
+        if faults is None:
+            return format.read(body)
+        resource, found = format.examine(body)
+        faults.extend(found)
+        return resource
+
     if not request.body:
         raise FhirError("structure", "The request has no body; a resource is needed.")
     big = len(request.body) >= context.config.big_body

@@ -137,7 +137,7 @@ def test_files_are_checked_with_their_places(tmp_path: Path) -> None:
     starts = [line.removeprefix(f"{tmp_path}/") for line in said]
     assert starts == [
         "b.ndjson:3:31: error: Patient.x: there is no such property here",
-        "c.xml: error: Patient.gender: 'mail' is not one of female, male, other, unknown"
+        "c.xml:2:2: error: Patient.gender: 'mail' is not one of female, male, other, unknown"
         " (http://hl7.org/fhir/ValueSet/administrative-gender)",
         "deep/a.json:2:16: error: Patient.birthDate: 'yesterday' is no date: YYYY, YYYY-MM or YYYY-MM-DD",
         "e.json:1:2: error: This is not JSON that FHIR allows: object keys must be strings (line 1, column 2)",

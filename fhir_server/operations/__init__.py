@@ -31,10 +31,10 @@ from fhir_server.operations.parameters import given
 from fhir_server.respond import Response
 from fhir_server.writing import body_of
 from profiles.model import RESOURCE_TYPES
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, Issue
 
 ROWS: tuple[Row, ...] = (
-    Row("Resource-validate", validate.run),
+    Row("Resource-validate", validate.run, examines=True),
     Row("Resource-meta", meta.show, levels=("instance",)),
     Row("Resource-meta-add", meta.add),
     Row("Resource-meta-delete", meta.remove),
@@ -108,11 +108,13 @@ async def invoke(request: Request, context: Context) -> Response:
             "not-supported", f"${operation.name} changes things: use POST.", status=405, headers={"Allow": "POST"}
         )
     sent = None
+    faults: list[Issue] = []
     if request.method == "POST" and not operation.raw and (request.body or request.resource is not None):
-        sent = packages.packaged(request) if packages.is_package(request) else await body_of(request, context)
-    parameters = {} if operation.open else given(operation, request.query, sent)
+        examined = faults if operation.examines else None
+        sent = packages.packaged(request) if packages.is_package(request) else await body_of(request, context, examined)
     path = request.parts[:-1]
     type = path[0] if path else ""
+    parameters = {} if operation.open else given(operation, request.query, sent, type)
     id = path[1] if len(path) > 1 else ""
     version = path[3] if len(path) > 3 else ""
-    return await operation.run(Call(replace(request), parameters, type, id, version, sent), context)
+    return await operation.run(Call(replace(request), parameters, type, id, version, sent, tuple(faults)), context)

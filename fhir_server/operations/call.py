@@ -12,13 +12,17 @@ from fhir_server.context import Context, Request
 from fhir_server.respond import Response
 from profiles.json import parse
 from profiles.model import ancestors, definition
+from profiles.outcome import Issue
 
 Parameters: TypeAlias = dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: the values of each parameter, and the resource (and version) that it was called on."""
+    """One call: the values of each parameter, and the resource (and version) that it was called on.
+
+    `faults` are those of the text that was sent, for an operation that examines it.
+    """
 
     request: Request
     parameters: Parameters
@@ -26,6 +30,7 @@ class Call:
     id: str
     version: str = ""
     sent: dict[str, Any] | None = None
+    faults: tuple[Issue, ...] = ()
 
     def one(self, name: str) -> Any:
         """The first value of a parameter, None without one."""
@@ -48,7 +53,8 @@ class Row:
     """A row of the table: the id of the OperationDefinition, and what carries it out.
 
     `levels` are those of the definition that are offered. An open one reads the query and the posted body itself:
-    terminology takes parameters that later releases define. The body of a raw one need not be a resource.
+    terminology takes parameters that later releases define. The body of a raw one need not be a resource. One
+    that examines is told what is wrong with the text of the body, where others refuse it.
     """
 
     definition: str
@@ -56,6 +62,7 @@ class Row:
     open: bool = False
     levels: tuple[str, ...] = LEVELS
     raw: bool = False
+    examines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class Operation:
     run: Run
     open: bool = False
     raw: bool = False
+    examines: bool = False
 
     def is_for(self, type: str) -> bool:
         """Whether resources of the type have it: `Resource` stands for all of them."""
@@ -109,6 +117,7 @@ def operation_of(row: Row) -> Operation:
         run=row.run,
         open=row.open or row.raw,
         raw=row.raw,
+        examines=row.examines,
     )
 
 

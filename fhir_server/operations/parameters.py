@@ -35,14 +35,14 @@ READ: dict[str, Callable[[str], Any]] = {
 }
 
 
-def given(operation: Operation, query: Pairs, sent: Resource | None) -> Parameters:
+def given(operation: Operation, query: Pairs, sent: Resource | None, type: str = "") -> Parameters:
     """The values of each parameter; FhirError that names the one at fault."""
     found: Parameters = {}
     for name, text in query:
         if name not in CONTROLS:
             found.setdefault(name, []).append(_from_text(operation, name, text))
     if sent is not None:
-        _from_body(operation, sent, found)
+        _from_body(operation, sent, found, type)
     for row in operation.inputs:
         _check_count(row, found.get(row["name"], []), operation)
     return found
@@ -70,9 +70,9 @@ def _is_search(operation: Operation, name: str) -> bool:
     return "searchType" in _row(operation, name)
 
 
-def _from_body(operation: Operation, sent: Resource, found: Parameters) -> None:
+def _from_body(operation: Operation, sent: Resource, found: Parameters, type: str) -> None:
     """A Parameters resource, or the resource itself where the operation takes one."""
-    if sent.get("resourceType") != "Parameters" or _takes_parameters_alone(operation):
+    if not is_call(operation, sent, type):
         name = _resource_parameter(operation, sent)
         found.setdefault(name, []).append(sent)
         return
@@ -84,8 +84,14 @@ def _from_body(operation: Operation, sent: Resource, found: Parameters) -> None:
         found.setdefault(named, []).append(_value(_row(operation, named), part, place))
 
 
-def _takes_parameters_alone(operation: Operation) -> bool:
-    return False
+def is_call(operation: Operation, sent: Resource, type: str) -> bool:
+    """Whether what was sent is Parameters of the call; an operation on Parameters may be sent any others as content."""
+    if sent.get("resourceType") != "Parameters":
+        return False
+    if type != "Parameters":
+        return True
+    names = {part.get("name") for part in sent.get("parameter", ()) if isinstance(part, dict)}
+    return bool(names) and names <= {row["name"] for row in operation.inputs}
 
 
 def _resource_parameter(operation: Operation, sent: Resource) -> str:

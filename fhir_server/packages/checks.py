@@ -12,7 +12,8 @@ from typing import Any
 import typer
 
 from fhir_server.app import open_context
-from fhir_server.checking import full, membership
+from fhir_server.checking import full
+from fhir_server.coded_values import code_faults, membership
 from fhir_server.config import Config
 from fhir_server.loading.files import plain_name, read_document, read_lines
 from fhir_server.packages.files import with_dependencies
@@ -20,7 +21,7 @@ from fhir_server.packages.install import ANYBODY
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, Shelf, validate, with_places
-from profiles.xml import parse_xml
+from profiles.xml import read_xml
 from terminology.content import shipped
 from terminology.library import Library as Terminology
 from terminology.library import Loose
@@ -72,7 +73,8 @@ def line(text: Text, issue: Issue) -> str:
 async def _issues(text: Text, check: Check) -> list[Issue]:
     try:
         if text.is_xml:
-            return await check(parse_xml(text.raw))
+            resource, found = read_xml(text.raw)
+            return with_places([*found, *await check(resource)], text.raw)
         return with_places(await check(parse(text.raw)), text.raw)
     except FhirError as error:
         return list(error.issues)
@@ -124,4 +126,4 @@ def library_of(packages: Sequence[Path]) -> Library:
     sources = with_dependencies(packages) if packages else []
     resources = [member.resource for source in sources for member in source.package.of()]
     terminology = Terminology((Loose(resources), shipped()))
-    return Library(find=Shelf(resources).find, member_of=membership(terminology))
+    return Library(Shelf(resources).find, membership(terminology), code_fault=code_faults(terminology))

@@ -123,13 +123,13 @@ class Terms:
 
     async def _asked(self, work: Callable[[Library], T], found: Found, likely: Iterable[Key]) -> T:
         """The same; `found` tells afterwards what the answer rests on."""
-        await self._fetch(found, likely)
-        library = Library((Fetched(found), shipped()))
+        await self.look_up(found, likely)
+        library = self.library(found)
         for _ in range(_MOST_ROUNDS):
             try:
                 return work(library)
             except Missing as missing:
-                await self._fetch(found, [missing.key])
+                await self.look_up(found, [missing.key])
         return work(library)
 
     async def listed(self, work: Callable[[Library], T]) -> T:
@@ -138,7 +138,12 @@ class Terms:
         layer = await self._loaded(("CodeSystem", ALL), names)
         return work(Library((layer, shipped())))
 
-    async def _fetch(self, found: Found, keys: Iterable[Key]) -> None:
+    def library(self, found: Found) -> Library:
+        """The terminology as far as it was looked up; it raises Missing for the rest."""
+        return Library((Fetched(found), shipped()))
+
+    async def look_up(self, found: Found, keys: Iterable[Key]) -> None:
+        """Look up what is stored under these urls, all in one query."""
         wanted = [key for key in dict.fromkeys(keys) if key not in found]
         for key, names in zip(wanted, await self._names(wanted), strict=True):
             found[key] = names, await self._loaded(key, names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from profiles.model import required_codes
+from profiles import model
+from profiles.model import expansions, required_codes
 from profiles.validate.bindings import IN_SET
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot
@@ -25,13 +27,42 @@ def check_binding(report: Report, spot: Spot, binding: Json | None, profile: str
     if not binding or spot.type not in CODED or not binding.get("valueSet"):
         return
     severity = WORD.get(binding.get("strength", ""))
-    if severity:
+    if severity == "error" or (severity and report.options.warnings and not _is_text(spot.value)):
         _report(report, spot, binding["valueSet"], severity, profile)
     for most in extensions(binding, MAX_VALUE_SET):
         _report(report, spot, most, "error", profile)
     for parts in (x for x in binding.get("extension", ()) if x.get("url") in ADDITIONAL):
         if extension(parts, "purpose") == "required":
             _report(report, spot, extension(parts, "valueSet"), "error", profile)
+
+
+def check_base_binding(report: Report, spot: Spot) -> None:
+    """What the base definition binds an element to, beyond the code lists that every check looks at."""
+    binding = base_binding(spot.element) if spot.value is not None and spot.type in CODED else None
+    if binding is None:
+        return
+    if binding.strength == "required":
+        _report(report, spot, binding.value_set, "error", "")
+    elif binding.strength == "extensible" and report.options.warnings and not _is_text(spot.value):
+        _report(report, spot, binding.value_set, "warning", "")
+    if binding.most:
+        _report(report, spot, binding.most, "error", "")
+
+
+@cache
+def base_binding(element: str) -> model.Binding | None:
+    """The binding of an element, None where the base check says all there is to say."""
+    parent, _, name = element.rpartition(".")
+    child = model.element(parent, name.removesuffix("[x]")) if parent else None
+    binding = child.binding if child else None
+    if binding is None or (binding.strength == "required" and binding.value_set.split("|")[0] in required_codes()):
+        return None
+    return binding
+
+
+def _is_text(value: Any) -> bool:
+    """A concept in words only: an extensible binding lets it pass."""
+    return isinstance(value, dict) and "text" in value and not value.get("coding")
 
 
 def _report(report: Report, spot: Spot, value_set: str, severity: str, profile: str) -> None:
@@ -49,7 +80,21 @@ def in_value_set(report: Report, spot: Spot, value_set: str) -> bool | None:
         return IN_SET[spot.type](spot.value, known)
     if spot.type == "CodeableConcept" and not spot.value.get("coding"):
         return None if "extension" in spot.value else False
-    return report.library.member_of(spot.value, spot.type, value_set)
+    said = report.library.member_of(spot.value, spot.type, value_set)
+    return _published(spot, value_set) if said is None else said
+
+
+def _published(spot: Spot, value_set: str) -> bool | None:
+    """What the published expansion says, where it is complete."""
+    complete, systems = expansions().get(value_set.split("|")[0], (False, {}))
+    if not complete or spot.type not in IN_SET:
+        return None
+    return IN_SET[spot.type](spot.value, _codes(value_set.split("|")[0])) if systems else None
+
+
+@cache
+def _codes(value_set: str) -> dict[str, frozenset[str]]:
+    return {system: frozenset(code for code, _ in rows) for system, rows in expansions()[value_set][1].items()}
 
 
 def _short(value: Json) -> Any:

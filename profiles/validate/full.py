@@ -9,6 +9,7 @@ from typing import Any
 
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import Issue
+from profiles.validate.codes import check_base_binding
 from profiles.validate.explain import resource_faults
 from profiles.validate.extensions import check_extension
 from profiles.validate.fast import surely_valid
@@ -38,7 +39,7 @@ def validate(
         root = whole(resource)
         checks: Iterable[tuple[Check, Spot]] = chain(
             ((_check_spot, spot) for spot in everything(root)),
-            ((partial(_check_claim, url=profile), root) for profile in profiles),
+            ((partial(_check_asked, url=profile), root) for profile in profiles),
         )
         broken = report.failed()
         for check, spot in checks:
@@ -68,8 +69,9 @@ def _conforms(report: Report, value: Any, url: str) -> bool | None:
     return not trial.failed()
 
 
-def _check_claim(report: Report, spot: Spot, url: str) -> None:
-    check_profile(report, spot, url)
+def _check_asked(report: Report, spot: Spot, url: str) -> None:
+    """A profile that was asked for is known, or else the question has no answer."""
+    check_profile(report, spot, url, unknown="error")
 
 
 def _bare(issue: Issue) -> str:
@@ -78,6 +80,7 @@ def _bare(issue: Issue) -> str:
 
 def _check_spot(report: Report, spot: Spot) -> None:
     check_base_rules(report, spot)
+    check_base_binding(report, spot)
     if spot.type == "Extension":
         check_extension(report, spot)
     elif spot.type == "Reference":

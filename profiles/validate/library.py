@@ -22,7 +22,7 @@ def _unknown(value: Any, type_name: str, value_set: str) -> bool | None:
     return None
 
 
-def _no_system(system: str, code: str) -> bool | None:
+def _no_fault(coding: Json) -> tuple[str, str] | None:
     return None
 
 
@@ -36,13 +36,14 @@ class Library:
 
     `find(kind, canonical)` gives a conformance resource beyond the base definitions, `member_of(value, type, value
     set)` says whether a code, Coding, CodeableConcept, Quantity, string or uri is in a value set (None: cannot tell),
-    `resolve(reference)` gives a stored resource, `has_code(system, code)` says whether a code system has a code.
+    `resolve(reference)` gives a stored resource, `code_fault(coding)` gives severity and text of what is wrong with the
+    code or the display of a Coding or a Quantity's unit.
     """
 
     find: Callable[[str, str], Json | None] = _nothing
     member_of: Callable[[Any, str, str], bool | None] = _unknown
     resolve: Callable[[str], Json | None] = _nowhere
-    has_code: Callable[[str, str], bool | None] = _no_system
+    code_fault: Callable[[Json], tuple[str, str] | None] = _no_fault
     trees: dict[str, Definition | None] = field(default_factory=dict)
 
     def definition(self, kind: str, url: str) -> Json | None:

@@ -1,4 +1,4 @@
-"""Line and column of issues in the JSON text that was sent (http://hl7.org/fhir/R4/operationoutcome.html)."""
+"""Line and column of issues in the text that was sent (http://hl7.org/fhir/R4/operationoutcome.html)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 
 from profiles.model import Field, fields
 from profiles.outcome import Issue
+from profiles.validate.xml_places import xml_offsets
 
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 
@@ -28,24 +29,29 @@ class _Open:
     key: str | None = None
 
 
-def with_places(issues: Iterable[Issue], raw: bytes) -> list[Issue]:
-    """The issues with the line and column of the nearest element that the text has."""
+def with_places(issues: Iterable[Issue], raw: bytes, inside: str = "") -> list[Issue]:
+    """The issues with the line and column of the nearest element that the text, JSON or XML, has.
+
+    `inside` is where in the text the resource stands that the issues are of: `Parameters.parameter[0].resource`.
+    """
     found = list(issues)
-    if not found:
+    if all(i.line is not None for i in found):
         return found
-    offsets = dict(_offsets(raw))
+    offsets = dict(xml_offsets(raw) if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" else _offsets(raw))
     breaks = [m.start() for m in re.finditer(rb"\n", raw)]
-    return [_placed(i, offsets, breaks) if i.line is None else i for i in found]
+    return [_placed(i, offsets, breaks, raw, inside) if i.line is None else i for i in found]
 
 
-def _placed(issue: Issue, offsets: dict[str, int], breaks: list[int]) -> Issue:
+def _placed(issue: Issue, offsets: dict[str, int], breaks: list[int], raw: bytes, inside: str) -> Issue:
     path = issue.expression[0] if issue.expression else ""
+    if inside:
+        path = inside + path[path.find(".") :] if "." in path else inside
     while path and path not in offsets:
         path = path.removesuffix("]").rpartition("[" if path.endswith("]") else ".")[0]
     offset = offsets.get(path, 0)
     row = bisect_right(breaks, offset - 1)
-    column = offset - (breaks[row - 1] if row else -1)
-    return replace(issue, line=row + 1, column=column)
+    start = breaks[row - 1] + 1 if row else 0
+    return replace(issue, line=row + 1, column=len(raw[start:offset].decode(errors="replace")) + 1)
 
 
 def _offsets(raw: bytes) -> Iterator[tuple[str, int]]:

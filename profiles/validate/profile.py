@@ -16,12 +16,13 @@ from profiles.validate.spots import Spot, members
 from profiles.validate.values import by, check_value
 
 
-def check_profile(report: Report, spot: Spot, url: str) -> None:
-    """Report where a resource or a value of a data type does not fit a profile."""
+def check_profile(report: Report, spot: Spot, url: str, unknown: str | None = None) -> None:
+    """Report where a resource or a value of a data type does not fit a profile; `unknown` as in Options."""
     root = report.library.profile(url)
     if root is None:
-        if report.options.unknown_profiles and not _is_type(url):
-            report.add(report.options.unknown_profiles, "not-found", spot, f"the profile {url} is not known")
+        severity = report.options.unknown_profiles if unknown is None else unknown
+        if severity and not _is_type(url):
+            report.add(severity, "not-found", spot, f"the profile {url} is not known")
         return
     kind = root.id.split(":")[0]
     if not model.is_a(spot.type, kind):

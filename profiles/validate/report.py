@@ -20,6 +20,7 @@ class Options:
     """`unknown_extensions` is the severity of an extension without a known definition, "" for none.
 
     `unknown_profiles` the same for profiles that cannot be found. Best practice (dom-6) is off unless asked for.
+    Without `warnings` no terminology is asked for what would only be a warning.
     `forbid_html`: what looks like an HTML tag in a string or markdown is an error.
     """
 
@@ -27,6 +28,7 @@ class Options:
     unknown_profiles: str = "warning"
     best_practice: bool = False
     forbid_html: bool = False
+    warnings: bool = True
 
 
 @dataclass(slots=True)

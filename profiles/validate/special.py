@@ -15,6 +15,7 @@ from profiles.validate.spots import Spot, members
 from profiles.validate.structures import check_expression, check_structure
 
 Json = dict[str, Any]
+CODED = ("system", "version", "code", "display")
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*[^<>]*>?")
 OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
@@ -84,9 +85,16 @@ def check_value_set(report: Report, spot: Spot) -> None:
 
 def check_coding(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/datatypes.html#Coding: the code is one of its system, as far as that is known."""
-    system, code = spot.value.get("system"), spot.value.get("code")
-    if system and code and report.library.has_code(system, code) is False:
-        report.error("code-invalid", spot, f"the code system {system} has no code '{code}'")
+    if spot.value.get("system") and spot.value.get("code"):
+        fault = report.library.code_fault({k: v for k, v in spot.value.items() if k in CODED})
+        if fault is not None:
+            report.add(fault[0], "code-invalid", spot, fault[1])
+
+
+def check_unit(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#Quantity: the unit is a code of its system."""
+    if isinstance(spot.value, dict):
+        check_coding(report, spot)
 
 
 def check_text(report: Report, spot: Spot) -> None:
@@ -101,6 +109,7 @@ SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "CapabilityStatement": (check_capabilities,),
     "CodeSystem": (check_code_system,),
     "Coding": (check_coding,),
+    "Quantity": (check_unit,),
     "ElementDefinition.constraint": (check_expression,),
     "MeasureReport": (check_measure_report,),
     "Narrative": (check_narrative,),

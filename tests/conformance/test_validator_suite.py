@@ -30,7 +30,6 @@ Json = dict[str, Any]
 KNOWN = {
     "json-comments-1-yes": "comments in JSON, allowed there by a switch of the Java validator, are no JSON",
     "extension-version-restriction-range-ctxt-r4": "the definition of the extension is not among the files of the case",
-    "test-input-params-example1": "Java lets unknown extensions of example.org pass",
     "aggregation-apart-good4": "expected by the rules of R5, where Encounter.class is optional",
     "mr-single-not-subj-list": "its Measure is malformed (empty elements), which Java overlooks",
     "StructureDefinition-Slice23": "a differential that redefines slicing within a slice is not refused",
