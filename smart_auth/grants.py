@@ -32,12 +32,23 @@ async def token(realm: Realm, form: Mapping[str, str], authorization: str | None
             if kind.isascii() and kind.isalpha()
             else InvalidRequestError(description="grant_type is missing or unknown.")
         )
-    client = await clients.authenticate(realm, form, authorization, f"{realm.auth}/token")
+    named = form if authorization else await _named(realm, form)
+    client = await clients.authenticate(realm, named, authorization, f"{realm.auth}/token")
     if kind not in client["grants"]:
         raise UnauthorizedClientError(description="The client is not registered for this grant type.")
     answer = await GRANTS[kind](realm, client, form)
     await realm.note("token", {"client": client["key"], "grant": kind, "scope": answer["scope"]})
     return answer
+
+
+async def _named(realm: Realm, form: Mapping[str, str]) -> Mapping[str, str]:
+    """The form with its client: at a refresh a public app need not name itself (SMART 2.2, "Use refresh token")."""
+    if form["grant_type"] != "refresh_token" or form.keys() & {"client_id", "client_secret", "client_assertion"}:
+        return form
+    held = await realm.records.get("refresh", digest(form.get("refresh_token", "")))
+    if held is None:
+        raise InvalidGrantError(description="The refresh token is unknown, was used, was revoked, or has expired.")
+    return {**form, "client_id": held["client"]}
 
 
 async def _code(realm: Realm, client: Record, form: Mapping[str, str]) -> dict[str, Any]:

@@ -11,7 +11,21 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from fhir_server.store import Store
-from tests.smart_world import AUTH, CALLBACK, ISSUER, REQUEST, VERIFIER, Browser, World, apps, make_world, people, sent
+from tests.smart_world import (
+    ASSERTION_TYPE,
+    AUTH,
+    CALLBACK,
+    ISSUER,
+    REQUEST,
+    VERIFIER,
+    Browser,
+    World,
+    apps,
+    assertion,
+    make_world,
+    people,
+    sent,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -224,6 +238,28 @@ async def test_refresh_rotates_and_keeps_the_context(browser: Browser) -> None:
     ).json()
     assert third["scope"] == first["scope"]
     assert len({first["refresh_token"], second["refresh_token"], third["refresh_token"]}) == 3
+
+
+async def test_a_public_app_refreshes_without_naming_itself(browser: Browser) -> None:
+    """npm fhirclient sends no client_id at a refresh; a confidential client still has to authenticate."""
+    first = await browser.granted("ada")
+    refresh = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    second = await browser.token(**refresh)
+    assert second.json()["patient"] == "P1"
+    assert (await browser.token(**refresh)).json()["error"] == "invalid_grant"
+    assert (await browser.token(grant_type="refresh_token", refresh_token="x")).json()["error"] == "invalid_grant"
+    assert (await browser.token(grant_type="refresh_token")).json()["error"] == "invalid_grant"
+    code = await browser.code("ada", client_id="signed")
+    answer = await browser.token(
+        grant_type="authorization_code",
+        code=code,
+        redirect_uri=CALLBACK,
+        code_verifier=VERIFIER,
+        client_assertion_type=ASSERTION_TYPE,
+        client_assertion=assertion(browser.world, "signed"),
+    )
+    held = {"grant_type": "refresh_token", "refresh_token": answer.json()["refresh_token"]}
+    assert (await browser.token(**held)).json()["error"] == "invalid_client"
 
 
 async def test_online_access_ends_with_the_session(browser: Browser) -> None:
