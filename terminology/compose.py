@@ -274,7 +274,8 @@ class Composer:
         entries = listed(row, found.system if found else None)
         text = self.options.filter
         for code in entries.search(text) if text else entries.by_code:
-            if usable(code) and all(s.holds(code) for s in allowed):
+            known = code not in entries.elsewhere
+            if (usable(code) and all(s.holds(code) for s in allowed)) if known else not allowed:
                 yield entries.by_code[code], code
 
     def _listed(self, row: Json, found: Resolved | None, place: str) -> Iterator[Item]:
@@ -282,7 +283,8 @@ class Composer:
 
     def _item(self, row: Json, found: Resolved | None, entry: Json, code: str) -> Item:
         version = found.version if found else row.get("version")
-        return Item((row["system"], version, code), found, entry, tuple(list_names(entry, self.value_set)))
+        known = found if found and found.system.locate(code) is not None else None
+        return Item((row["system"], version, code), known, entry, tuple(list_names(entry, self.value_set)))
 
     def _named(self, item: Item) -> bool:
         text = self.options.filter

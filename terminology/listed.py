@@ -22,9 +22,14 @@ class Listed:
         self.row = row
         self.system = system
         self.by_code: dict[str, Json] = {}
+        # Codes that the part of the system which is here lacks: the list is believed.
+        self.elsewhere: set[str] = set()
+        fragment = system is not None and system.about.get("content") == "fragment"
         for entry in row.get("concept", ()):
             given = entry.get("code", "")
             code = system.locate(given) if system else given
+            if code is None and fragment:
+                self.elsewhere.add(code := given)
             if code is not None:
                 self.by_code.setdefault(code, entry)
 

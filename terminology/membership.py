@@ -223,7 +223,7 @@ class Checker:
         return None
 
     def _unknown_code(self, row: Json, system: Resolved, asked: Asked, verdict: Verdict) -> bool:
-        if "concept" in row or "filter" in row:
+        if "filter" in row or ("concept" in row and asked.code not in listed(row, system.system).elsewhere):
             return False
         if not self.sets.options.membership_only:
             unknown_code(system, asked, verdict)

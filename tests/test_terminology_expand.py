@@ -214,6 +214,18 @@ def test_a_list_of_an_unknown_system_is_shown_as_it_is() -> None:
     assert rows == [{"system": "http://unknown.example", "code": "a", "display": "A"}]
 
 
+def test_a_list_is_believed_where_its_system_is_here_in_part() -> None:
+    """What the fragment lacks is shown as the value set has it, and is a member."""
+    row = {"system": ANIMALS, "concept": [{"code": "dog"}, {"code": "emu", "display": "Emu"}]}
+    known = library(system("1", concept("dog"), content="fragment"), value_set("x", row))
+    rows = ask(known, "ValueSet", "expand", url=SETS + "x")["expansion"]["contains"]
+    assert [(row["code"], row["display"]) for row in rows] == [("dog", "Dog"), ("emu", "Emu")]
+    answer = ask(known, "ValueSet", "validate-code", url=SETS + "x", code="emu", system=ANIMALS)
+    assert answer["parameter"][0] == {"name": "result", "valueBoolean": True}
+    answer = ask(known, "ValueSet", "validate-code", url=SETS + "x", code="owl", system=ANIMALS)
+    assert answer["parameter"][0] == {"name": "result", "valueBoolean": False}
+
+
 def test_a_grammar_shows_a_sample_and_says_so() -> None:
     """`valueset-unclosed` marks that more codes belong to the set."""
     found = ask(library(), "ValueSet", "expand", url="http://hl7.org/fhir/ValueSet/mimetypes")["expansion"]
