@@ -47,6 +47,8 @@ async def views(request: Request, context: Context, kind: str, pairs: Pairs, cur
     query = parse(kind, pairs, context.registry, base=context.config.base, now=now)
     access.check_query(own, context, query)
     visible = access.clause_of(own, context)
-    found = await find(context.store, query, registry=context.registry, cursor=cursor, access=visible)
+    found = await find(
+        context.store, query, registry=context.registry, cursor=cursor, access=visible, pending=context.pending
+    )
     found.matches = [access.shown(own, context, stored) for stored in found.matches]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -364,6 +365,30 @@ async def test_ways_of_asking(context: Context) -> None:
     assert b64decode(row["resource"]["data"]) == expected
     version = await ask(context, "GET", f"{PATIENT}/_history/1/$graphql?query={quote('{id}')}")
     assert version.body == expected
+
+
+async def test_on_the_answer_of_another_operation(context: Context) -> None:
+    """R4 graphql.html#operations: `_graphql` selects from what an operation answers; its faults stay as they are."""
+    query = quote("{ result: parameter(name: result) { valueString } }")
+    answer = await ask(context, "GET", f"{PATIENT}/$fhirpath?expression=name.family&_graphql={query}")
+    found = [{"valueString": "Chalmers"}, {"valueString": "Windsor"}]
+    assert json.loads(answer.body) == {"data": {"result": found}}
+    query = quote("{ total entry { resource { ... on Condition { code { text } } } } }")
+    answer = await ask(context, "GET", f"{PATIENT}/$everything?_type=Condition&_graphql={query}")
+    assert len(json.loads(answer.body)["data"]["entry"]) == 5
+    answer = await ask(context, "GET", f"Patient/none/$everything?_graphql={query}")
+    assert (answer.status, content(answer)["resourceType"]) == (404, "OperationOutcome")
+    assert (await ask(context, "GET", f"{PATIENT}/$everything?_graphql=x")).status == 400
+
+
+async def test_warnings_stand_beside_the_data(store: Store, context: Context) -> None:
+    """A parameter that does not see older resources yet is told in the extensions."""
+    url = context.registry.lookup("Patient", "family")
+    assert url is not None
+    made = replace(context, pending=frozenset({url.url}))
+    told = json.loads((await send(made, "{ PatientList(family: shaw) { id } }")).body)
+    assert told["data"] == {"PatientList": [{"id": "anna"}]}
+    assert "is being indexed" in told["extensions"]["resource"]["issue"][0]["diagnostics"]
 
 
 async def test_refused_ways_of_asking(context: Context) -> None:

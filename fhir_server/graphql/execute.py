@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +28,7 @@ from fhir_server.graphql.schema import schema_of
 from fhir_server.graphql.shape import shaped
 from fhir_server.respond import Response, failure
 from profiles.json import encode, parse
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
 
 SECONDS = 15.0  # that one request may take
@@ -45,24 +46,34 @@ class Counted(ExecutorThrowingOnIncremental):
         return super().execute_field(*arguments)
 
 
-async def answer(asked: Asked, request: Request, context: Context, root: Resource | None) -> Response:
-    """The answer to a query about the resource, or about the whole server."""
+async def answer(
+    asked: Asked, request: Request, context: Context, root: Resource | None, told: Sequence[str] = ()
+) -> Response:
+    """The answer to a query about the resource, or about the whole server; `told` are compartments it is from."""
     try:
         document = parsed(asked.query)
         operation = _operation(document, asked, request)
         if _describes(operation):
             body = await asyncio.to_thread(_described, asked.query, asked.operation, context.registry, _kind(root))
             return Response(200, {}, body, media=JSON)
-        reading = Reading(request, context)
+        reading = Reading(request, context, compartments=list(told))
         async with asyncio.timeout(SECONDS):
             data = await _data(document, operation, asked, reading, root)
-        return Response(200, {}, encode({"data": data}), media=JSON, compartments=tuple(reading.compartments))
+        return _done(data, reading)
     except TimeoutError:
         return failed([(FhirError("too-costly", f"The query takes more than {SECONDS:.0f} seconds."), {})], request)
     except Faults as error:
         return failed(error.rows, request)
     except FhirError as error:
         return failed([(error, {})], request)
+
+
+def _done(data: dict[str, Any], reading: Reading) -> Response:
+    """The data, and in `extensions` what has to be known beside it."""
+    whole: dict[str, Any] = {"data": data}
+    if reading.warnings:
+        whole["extensions"] = {"resource": operation_outcome(dict.fromkeys(reading.warnings))}
+    return Response(200, {}, encode(whole), media=JSON, compartments=tuple(reading.compartments))
 
 
 class Faults(Exception):

@@ -17,7 +17,7 @@ from fhir_server.store.find import Found
 from fhir_server.views import view, view_target, views
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import parse
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, Issue
 
 WIDTH = 16  # searches of one query at work at once
 MOST_VALUES = 100_000  # values of one answer: about a second of work
@@ -35,6 +35,7 @@ class Reading:
     context: Context
     values: int = 0
     compartments: list[str] = field(default_factory=list)
+    warnings: list[Issue] = field(default_factory=list)
     suffixes: dict[tuple[str | int, ...], list[str]] = field(default_factory=dict)
     _followed: dict[str, asyncio.Task[Resource | None]] = field(default_factory=dict)
     _contained: dict[int, tuple[Resource, list[Any]]] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Reading:
         """One page of a search of the caller."""
         async with self._width:
             found = await views(self.request, self.context, kind, pairs, cursor)
+        self.warnings += found.warnings
         return found, [self.loaded(stored) for stored in found.matches]
 
     def is_true(self, expression: str, value: Any, kind: str) -> bool:

@@ -70,6 +70,8 @@ ROWS: tuple[Row, ...] = (
     Row("ImplementationGuide-uninstall", packages.drop),
 )
 
+GRAPHQL = "_graphql"  # a parameter of every operation (R4 graphql.html#operations)
+
 OPERATIONS: tuple[Operation, ...] = tuple(operation_of(row) for row in ROWS)
 
 
@@ -101,6 +103,15 @@ def where(rows: list[Operation]) -> str:
 
 
 async def invoke(request: Request, context: Context) -> Response:
+    """Carry out the operation, and where `_graphql` asks for it, select from its answer."""
+    query = request.first(GRAPHQL)
+    if query is None:
+        return await _run(request, context)
+    plain = replace(request, query=[pair for pair in request.query if pair[0] != GRAPHQL])
+    return await graphql.applied(query, await _run(plain, context), plain, context)
+
+
+async def _run(request: Request, context: Context) -> Response:
     """Carry out the operation with the parameters of the query or the body."""
     operation = find(request)
     if request.method != "POST" and operation.affects_state:

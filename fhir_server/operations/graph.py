@@ -164,6 +164,7 @@ class Walk:
                 raise FhirError("too-costly", f"The graph needs more than {MOST_SEARCHES} searches.")
             page = await views(self.call.request, self.context, target["type"], [*pairs, *self._paged(pairs)], cursor)
             found += page.matches
+            self.warnings += [issue for issue in page.warnings if issue not in self.warnings]
             cursor = page.next
             if cursor is None or len(found) > MOST or any(key == "_count" for key, _ in pairs):
                 return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,10 @@ async def run(call: Call, context: Context) -> Response:
     patient = await _patient(call, context)
     gathered = Gathered(call.request, context)
     gathered.take(patient)
-    parts = [(section, await gathered.rows_of(section, patient.id)) for section in SECTIONS]
+    sources = [source for section in SECTIONS for source in section.sources]
+    found = await asyncio.gather(*(gathered.fetched(source, patient.id) for source in sources))
+    fitting = dict(zip(sources, found, strict=True))
+    parts = [(section, gathered.rows_of([fitting[source] for source in section.sources])) for section in SECTIONS]
     await gathered.support()
     return _answer(gathered, patient, parts, context)
 
@@ -79,12 +83,13 @@ class Gathered:
             self.compartments.append(stored.compartment)
         return name, self.found[name]
 
-    async def rows_of(self, section: Section, patient: str) -> Rows:
-        """The resources of a section, newest first."""
-        rows = [row for source in section.sources for row in await self._rows(source, patient)]
+    def rows_of(self, found: list[list[Stored]]) -> Rows:
+        """Put the resources of a section into the summary, newest first."""
+        rows = [self.take(stored) for each in found for stored in each]
         return sorted(rows, key=lambda row: when(row[1]), reverse=True)
 
-    async def _rows(self, source: Source, patient: str) -> Rows:
+    async def fetched(self, source: Source, patient: str) -> list[Stored]:
+        """The resources of a source."""
         pairs = [("patient", f"Patient/{patient}"), *source.pairs, ("_count", str(MOST)), ("_total", "none")]
         try:
             found = await views(
@@ -98,7 +103,7 @@ class Gathered:
         if found.next is not None and not source.latest:
             raise FhirError("too-costly", f"The patient has more than {MOST:,} resources of type {source.type}.")
         kept = [stored for stored in found.matches if source.keep(parse(stored.body or b"{}"))]
-        return [self.take(stored) for stored in (_latest(kept) if source.latest else kept)]
+        return _latest(kept) if source.latest else kept
 
     async def support(self) -> None:
         """Take along what the summary refers to, and what that refers to in turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import pytest
 from fhir_server.gate import Caller
 from fhir_server.store import Store
 from tests.hospital import Hospital, open_hospital
+from tests.test_access_oracle import CALLERS, generate
 
 pytestmark = pytest.mark.anyio
 
@@ -139,3 +141,37 @@ async def test_cursors_belong_to_their_caller(hospital: Hospital) -> None:
     follow = f'{{ ObservationConnection(_cursor: "{cursor}") {{ edges {{ resource {{ id }} }} }} }}'
     assert (await asked(hospital, hospital.app(), follow))[0] == 400
     assert (await asked(hospital, hospital.admin, follow))[0] == 200
+
+
+@pytest.mark.parametrize("name", CALLERS)
+async def test_the_oracle(store: Store, name: str) -> None:
+    """Every edge shows what the caller may see and nothing else: lists, references, what refers back, counts."""
+    make, sees = CALLERS[name]
+    everything = generate(sum(map(ord, name)))
+    hospital = await open_hospital(store, everything)
+    caller, luck = make(hospital), random.Random(name)
+    visible = {f"{each['resourceType']}/{each['id']}": each for each in everything if sees(each)}
+
+    def of(kind: str) -> dict[str, Any]:
+        return {key.partition("/")[2]: each for key, each in visible.items() if key.startswith(f"{kind}/")}
+
+    for kind in ("Patient", "Observation", "Condition", "Encounter"):
+        query = f"{{ {kind}List {{ id }} {kind}Connection(_count: 2) {{ count }} }}"
+        status, found = await asked(hospital, caller, query)
+        if status == 403:
+            assert not of(kind)
+            continue
+        assert {row["id"] for row in found["data"][f"{kind}List"]} == of(kind).keys()
+        assert found["data"][f"{kind}Connection"]["count"] == len(of(kind))
+    query = "{ ObservationList { id hasMember { reference resource(optional: true) { id } } } }"
+    _, found = await asked(hospital, caller, query)
+    for row in (found["data"] or {"ObservationList": []})["ObservationList"]:
+        for member in row["hasMember"] or ():
+            assert (member["resource"] is not None) == (member["reference"] in visible)
+    for patient in luck.sample(["P1", "P2", "P3"], 3):
+        back = "{ ObservationList(_reference: patient) { id } }"
+        status, found = await asked(hospital, caller, back, f"Patient/{patient}")
+        assert (status != 404) == (f"Patient/{patient}" in visible)
+        if status == 200:
+            mine = {k for k, each in of("Observation").items() if each["subject"]["reference"] == f"Patient/{patient}"}
+            assert mine <= {row["id"] for row in found["data"]["ObservationList"]} <= of("Observation").keys()
