@@ -98,6 +98,26 @@ class Shipped:
         """Whether a definition is R4's own, kept by `profiles`."""
         return self._places[kind][url][version].origin == "r4"
 
+    def id_of(self, kind: str, url: str, version: str | None) -> str:
+        """The id of a definition as a resource."""
+        place = self._places[kind][url][version]
+        if place.origin in ("r4", "crate"):
+            return str(place.key)
+        return SYSTEMS[url].id if place.origin == "grammar" else url.rpartition("/")[2]
+
+    def shown(self, kind: str, url: str, version: str | None) -> Json | None:
+        """A definition as a client reads it: large tables and grammars are told without their content."""
+        place = self._places[kind][url][version]
+        if place.origin not in ("crate", "grammar"):
+            return _read(kind, place)
+        if kind == "ConceptMap":
+            known = self.concept_map(url, version)
+            return known.about if known else None
+        system = self.system(url, version)
+        count = system.total() if system else None
+        about = (system.about if system else {}) | {"content": "not-present"}
+        return about | ({} if count is None else {"count": count})
+
     def resource(self, kind: str, url: str, version: str | None) -> Json | None:
         """A definition in JSON; a packed one without its concepts."""
         place = self._places.get(kind, {}).get(url, {}).get(version)

@@ -17,11 +17,12 @@ from terminology.units import Units
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a system differs: what reads its table, what makes it without one, and which value sets its urls imply."""
+    """How a system differs: what reads its table or makes it without one, which value sets its urls imply, its id."""
 
     read: Callable[[bytes | memoryview], System] = PackedSystem
     make: Callable[[], System] | None = None
     implied: Callable[[str, str], Json | None] | None = None
+    id: str = ""
 
 
 def _isa(url: str, query: str) -> Json | None:
@@ -61,9 +62,9 @@ SYSTEMS: dict[str, Behaviour] = {
     "http://www.cms.gov/Medicare/Coding/ICD10": Behaviour(Icd10, implied=_isa),
     "http://snomed.info/sct": Behaviour(implied=_refset),
     "http://loinc.org": Behaviour(implied=answers_of),
-    "http://unitsofmeasure.org": Behaviour(make=Units),
-    "urn:ietf:bcp:47": Behaviour(make=LanguageTags),
-    "urn:ietf:bcp:13": Behaviour(make=MimeTypes),
+    "http://unitsofmeasure.org": Behaviour(make=Units, id="ucum"),
+    "urn:ietf:bcp:47": Behaviour(make=LanguageTags, id="bcp47"),
+    "urn:ietf:bcp:13": Behaviour(make=MimeTypes, id="bcp13"),
 }
 _PLAIN = Behaviour(implied=_isa)
 

@@ -6,6 +6,7 @@ from fhir_server import access
 from fhir_server.context import Context, Request
 from fhir_server.headers import instant_of, matches_etag
 from fhir_server.respond import Response, version_headers
+from fhir_server.shipped import shipped_version
 from fhir_server.store import Stored
 from fhir_server.subsets import subset_asked, subset_body
 from profiles.outcome import FhirError
@@ -14,7 +15,8 @@ from profiles.outcome import FhirError
 async def read(request: Request, context: Context) -> Response:
     """The current version: 404 where there never was one, 410 where it was deleted."""
     type, id = request.parts
-    return await _shown(await context.store.get(type, id), request, context)
+    stored = await context.store.get(type, id) or shipped_version(type, id, context)
+    return await _shown(stored, request, context)
 
 
 async def vread(request: Request, context: Context) -> Response:

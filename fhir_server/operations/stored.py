@@ -5,6 +5,7 @@ from __future__ import annotations
 from fhir_server import access
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
+from fhir_server.shipped import shipped_version
 from fhir_server.store import Stored
 from profiles.json import parse
 from profiles.outcome import FhirError
@@ -16,7 +17,7 @@ async def stored_version(call: Call, context: Context) -> Stored:
         number = int(call.version) if call.version.isascii() and call.version.isdigit() else 0
         stored = await context.store.get_version(call.type, call.id, number)
     else:
-        stored = await context.store.get(call.type, call.id)
+        stored = await context.store.get(call.type, call.id) or shipped_version(call.type, call.id, context)
     if stored is None or not await access.sees(call.request, context, stored):
         raise FhirError("not-found", f"{call.type}/{call.id} is not known.")
     stored = access.shown(call.request, context, stored)

@@ -12,9 +12,11 @@ from uuid import uuid4
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
-from fhir_server.operations.stored import stored_resource
+from fhir_server.operations.stored import stored_version
 from fhir_server.respond import Response, resource_answer
+from fhir_server.shipped import AT
 from fhir_server.store.terms import Key, terms_of
+from profiles.json import parse
 from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, name_of, of_record
 from terminology.expand import Clock
@@ -37,8 +39,9 @@ _ATTEMPTS = 5
 async def run(call: Call, context: Context) -> Response:
     """The operation that the path names, on a type or an instance."""
     name = call.request.parts[-1].removeprefix("$")
-    asked = parameters_of(call)
-    instance = await stored_resource(call, context) if call.id else None
+    asked, instance = parameters_of(call), None
+    if call.id:
+        asked, instance = await _on_instance(call, asked, context)
     clock = Clock(context.now(), str(uuid4()))
     header = call.request.headers.get("accept-language")
 
@@ -48,6 +51,19 @@ async def run(call: Call, context: Context) -> Response:
     return resource_answer(
         await terms_of(context.store, context.registry).ask(work, likely(call.type, asked, instance))
     )
+
+
+async def _on_instance(call: Call, asked: Parameters, context: Context) -> tuple[Parameters, Resource | None]:
+    """The parameters and the resource; of what comes with the server its url and version, for it is known already."""
+    stored = await stored_version(call, context)
+    resource: Resource = parse(stored.body or b"")
+    if stored.at is not AT or call.type == "ValueSet":
+        return asked, resource
+    names = ("conceptMapVersion", "url") if call.type == "ConceptMap" else ("version", "url", "system")
+    rows = [{"name": name, "valueUri": resource["url"]} for name in names[1:]]
+    if "version" in resource:
+        rows.append({"name": names[0], "valueString": resource["version"]})
+    return Parameters([*rows, *asked.rows]), None
 
 
 def parameters_of(call: Call) -> Parameters:
