@@ -19,7 +19,7 @@ from starlette.routing import Route
 from fhir_server import logs
 from fhir_server.access import admit
 from fhir_server.asgi import MOUNT, Fhir, Scope, Send
-from fhir_server.auth_wiring import open_auth
+from fhir_server.auth_wiring import mounts, open_auth
 from fhir_server.coding import checking, completion
 from fhir_server.config import Config
 from fhir_server.context import Context
@@ -29,30 +29,36 @@ from fhir_server.following import Following, registry_of
 from fhir_server.ids import TimeOrdered
 from fhir_server.intake import Receive
 from fhir_server.links import Seal, key_of
-from fhir_server.store import Embedded, open_store, watch_disk
+from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.mongod import SOCKET
+from fhir_server.store.tenants import open_beside
+from fhir_server.tenants import DEFAULT, Tenants, named_in
 from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
 
 log = structlog.get_logger()
 
-KNOWN = f"{MOUNT}/.well-known/"
-
 
 class App:
     """The ASGI application: FHIR paths go straight to their endpoint, all others through Starlette."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, beside: Store | None = None) -> None:
+        """`beside` is the default tenant's store, for the application of another tenant."""
         self.config = config
-        self.fhir = Fhir(config)
+        self.beside = beside
+        self.mount, self.auth = mounts(config)
+        self.fhir = Fhir(config, self.mount)
+        self.tenants = Tenants(config, self._beneath)
         self.stopping = False
+        root = self.mount.removesuffix(MOUNT)
+        self._known = f"{self.mount}/.well-known/"
         self._others = Starlette(
             routes=[
-                Route("/", self._doors),
+                Route(f"{root}/", self._doors),
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
-                Route("/terminology/icd10/search", self._icd10_search),
-                Route("/terminology/icd10/validate", self._icd10_validate, methods=["POST"]),
+                Route(f"{root}/terminology/icd10/search", self._icd10_search),
+                Route(f"{root}/terminology/icd10/validate", self._icd10_validate, methods=["POST"]),
             ],
         )
 
@@ -61,27 +67,38 @@ class App:
         if scope["type"] == "lifespan":
             await self._live_through(receive, send)
             return
-        path = scope.get("path", "")
-        if path.startswith(MOUNT) and path[len(MOUNT) : len(MOUNT) + 1] in ("", "/") and not path.startswith(KNOWN):
+        path, size = scope.get("path", ""), len(self.mount)
+        if path.startswith(self.mount) and path[size : size + 1] in ("", "/") and not path.startswith(self._known):
             await self.fhir(scope, receive, send)
             return
         try:
+            other = await self._tenant(path)
             self._count(scope)
         except FhirError as error:
             await JSONResponse(operation_outcome(error.issues), error.status, error.headers)(scope, receive, send)
             return
-        await self._others(scope, receive, send)
+        await (other or self._others)(scope, receive, send)
+
+    async def _tenant(self, path: str) -> App | None:
+        """The application of the tenant that the path names; FhirError 404 where there is none."""
+        name = named_in(path) if self.beside is None else None
+        if name is None:
+            return None
+        found = await self.tenants.find(name)
+        if found is None:
+            raise FhirError("not-found", "There is no such tenant.")
+        return found
 
     def _count(self, scope: Scope) -> None:
         """Login pages and token endpoints are limited by address."""
-        if self.fhir.limits is not None and scope.get("path", "").startswith(("/auth/", KNOWN)):
+        if self.fhir.limits is not None and scope.get("path", "").startswith((f"{self.auth}/", self._known)):
             self.fhir.limits.take("general", "", scope["client"][0] if scope.get("client") else "")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The database is open inside."""
         async with AsyncExitStack() as stack:
-            context = await open_context(self.config, stack)
+            context = await (open_context(self.config, stack) if self.beside is None else self._beside(stack))
             if self.config.demo:
                 await load_demo(context)
             if self.config.auth == "smart":
@@ -91,7 +108,10 @@ class App:
                 moving = asyncio.create_task(context.trail.run())
                 stack.callback(moving.cancel)
                 self._others.router.routes.extend(auth.routes)
-            quiet_collector()
+            if self.beside is None and isinstance(context.store, Store):
+                quiet_collector()
+                self.tenants.store = context.store
+                stack.push_async_callback(self.tenants.close)
             self.fhir.context = context
             following = Following(context, self._redefine)
             self.fhir.settle = following.settle
@@ -100,6 +120,19 @@ class App:
             yield
             self.stopping = True
             self.fhir.context = None
+
+    def _beneath(self, config: Config, store: Store) -> App:
+        """The application of another tenant; big bodies of all tenants share one budget of memory."""
+        made = App(config, store)
+        made.fhir.budget = self.fhir.budget
+        return made
+
+    async def _beside(self, stack: AsyncExitStack) -> Context:
+        """A tenant's own database, over the connections that are there."""
+        assert self.beside is not None
+        store = await open_beside(self.beside, self.config.database)
+        stack.push_async_callback(store.close)
+        return await context_of(self.config, store)
 
     def _redefine(self, registry: Registry, pending: frozenset[str]) -> None:
         """Answer with other search parameters from now on; `pending` are those still being indexed."""
@@ -167,7 +200,7 @@ class App:
 def build_app(config: Config) -> App:
     """The application for a configuration; its lifespan opens the database, an embedded one without `mongo`."""
     logs.configure(config.log_level)
-    return App(config)
+    return App(config.model_copy(update={"tenant": DEFAULT}))
 
 
 def from_environment() -> App:
@@ -188,6 +221,11 @@ async def open_context(
         attend(stack, watch_disk(store, config.data))
     for text in () if SOCKET in url else store.warnings:  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
+    return await context_of(config, store, now)
+
+
+async def context_of(config: Config, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Context:
+    """What interactions use, on an open store."""
     registry = await registry_of(store)
     return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())
 

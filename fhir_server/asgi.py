@@ -57,14 +57,15 @@ ALLOWED = (
 class Fhir:
     """The FHIR endpoint: counts requests at work, takes in bodies, answers."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, mount: str = MOUNT) -> None:
         self.config = config
+        self.mount = mount
         self.context: Context | None = None
         self.gate: Gate | None = None
         self.limits: Limits | None = None
         self.settle: Callable[[], Awaitable[None]] | None = None
         self.working = 0
-        self._budget = Budget(config.big_bodies)
+        self.budget = Budget(config.big_bodies)
         self._origins = frozenset(origin.encode() for origin in config.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +78,7 @@ class Fhir:
             await self._send(failure(starting(), request), scope, headers, send, "-")
             return
         request.id = own if REQUEST_ID.fullmatch(own) else context.new_id()
-        intake = Intake(self.config, self._budget)
+        intake = Intake(self.config, self.budget)
         self.working += 1
         try:
             answer = await self._answered(request, scope, receive, intake, context)
@@ -125,7 +126,7 @@ class Fhir:
         return answer
 
     def _target(self, scope: Scope) -> tuple[tuple[str, ...], Pairs]:
-        path, query = scope["path"][len(MOUNT) + 1 :], scope["query_string"]
+        path, query = scope["path"][len(self.mount) + 1 :], scope["query_string"]
         if len(path) + len(query) > self.config.max_url:
             raise FhirError("too-long", f"The URL is longer than {self.config.max_url} bytes.", status=414)
         if path.endswith("/"):
@@ -188,7 +189,7 @@ class Fhir:
         known = self.gate is not None and headers["origin"] in self.gate.origins
         if known or origin in self._origins:
             granted: Raw = [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", EXPOSED)]
-        elif scope["path"] == f"{MOUNT}/metadata":
+        elif scope["path"] == f"{self.mount}/metadata":
             granted = [(b"access-control-allow-origin", b"*")]
         else:
             return []

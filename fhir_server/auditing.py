@@ -46,6 +46,11 @@ class Trail:
         self._moving = asyncio.Lock()
         self._unmoved = True
 
+    @property
+    def store(self) -> Store:
+        """The database whose trail it is."""
+        return self._store
+
     async def note(self, kind: str, details: Record) -> None:
         """Record a login, a token, an emergency (`smart_auth.realm.Note`)."""
         await self._tell(kind, {name: value for name, value in details.items() if value is not None})

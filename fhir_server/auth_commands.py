@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,11 +25,23 @@ Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; w
 Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 Base = Annotated[str | None, typer.Option(help="Address of the server, where tokens and links are for it.")]
 
-user = typer.Typer(no_args_is_help=True, help="People who log in.")
-client = typer.Typer(no_args_is_help=True, help="Apps and backend services.")
-token = typer.Typer(no_args_is_help=True, help="Access tokens and signing keys.")
-role = typer.Typer(no_args_is_help=True, help="Roles: access policies as data.")
-audit = typer.Typer(no_args_is_help=True, help="The audit trail.")
+
+def choose(
+    tenant: Annotated[str, typer.Option(envvar="FHIR_TENANT", help="The tenant it is about.")] = "default",
+) -> None:
+    os.environ["FHIR_TENANT"] = tenant
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands about one tenant."""
+    return typer.Typer(no_args_is_help=True, help=about, callback=choose)
+
+
+user = group("People who log in.")
+client = group("Apps and backend services.")
+token = group("Access tokens and signing keys.")
+role = group("Roles: access policies as data.")
+audit = group("The audit trail.")
 GROUPS = {"user": user, "client": client, "token": token, "role": role, "audit": audit}
 
 
@@ -39,12 +52,14 @@ class Place:
     mongo: str | None
     data: Path | None
     base_url: str | None = None
+    tenant: str | None = None
 
     def config(self) -> Config:
+        """The settings; the embedded database of a server that is running is used with it."""
         from fhir_server.cli import settings
         from fhir_server.store.owner import address
 
-        found = settings(mongo=self.mongo, data=self.data, base_url=self.base_url, auth="smart")
+        found = settings(mongo=self.mongo, data=self.data, base_url=self.base_url, tenant=self.tenant, auth="smart")
         url = None if found.mongo else address(found.data)
         return found.model_copy(update={"mongo": url}) if url else found
 
@@ -59,11 +74,14 @@ async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
     from fhir_server.auth_wiring import open_realm
     from fhir_server.links import key_of
     from fhir_server.store import Store
+    from fhir_server.tenants import DEFAULT
 
     config = place.config()
     logs.configure(config.log_level)  # to standard error: what a command prints may go into a shell variable
     async with AsyncExitStack() as stack:
         context = await open_context(config, stack)
+        if config.tenant != DEFAULT:
+            config, context = await of_tenant(config, context.store)
         assert isinstance(context.store, Store)
         trail = Trail(context, key_of(config.key, config.data))
         await trail.journal.prepare()
@@ -77,6 +95,18 @@ async def as_served(realm: Realm) -> Realm:
 
     held = await realm.records.get("state", "base")
     return replace(realm, issuer=held["url"], auth=auth_url(held["url"])) if held else realm
+
+
+async def of_tenant(config: Config, store: Any) -> tuple[Config, Any]:
+    """The configuration and the context of a tenant, over the connections of the default one."""
+    from fhir_server.app import context_of
+    from fhir_server.store.tenants import open_beside, tenant_names
+    from fhir_server.tenants import config_of
+
+    if config.tenant not in await tenant_names(store):
+        raise FhirError("not-found", f"There is no tenant {config.tenant}.")
+    own = config_of(config, config.tenant)
+    return own, await context_of(own, await open_beside(store, own.database))
 
 
 def run(place: Place, work: Callable[[Realm], Awaitable[T]]) -> T:

@@ -24,6 +24,8 @@ from fhir_server.links import key_of
 from fhir_server.routes import handle
 from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
+from fhir_server.store.tenants import open_beside
+from fhir_server.tenants import DEFAULT
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
@@ -61,7 +63,7 @@ async def open_auth(config: Config, context: Context) -> Auth:
     gate = Gate(realm, store, context.registry, config.base)
     await open_accounts(realm, store, demo=config.demo)
     rates = {"data": config.rate_data, "files": config.rate_files, "general": config.rate_general}
-    routes = auth_routes(Portal(realm, directory_of(gate, context)))
+    routes = auth_routes(Portal(realm, directory_of(gate, context)), *mounts(config))
     return Auth(context, gate, routes, Limits(realm.records, context.now, rates))
 
 
@@ -70,15 +72,32 @@ async def open_accounts(realm: Realm, store: Store, *, demo: bool) -> None:
     await realm.records.put("state", "base", {"url": realm.issuer})
     made = await users.first_admin(realm)
     if made is not None:
-        tell_password(*made)
+        tell_password(realm, *made)
     told = await open_demo(realm, store) if demo else None
     if told is not None:
         print(told, flush=True)
 
 
-def tell_password(name: str, password: str) -> None:
+def tell_password(realm: Realm, name: str, password: str) -> None:
     """The one time that the first administrator's password is shown; it goes to the terminal and into no log."""
-    print(f"First start: user {name}, password {password} (shown once; change it at /auth/account)", flush=True)
+    account = f"{realm.auth}/account"
+    print(f"First start: user {name}, password {password} (shown once; change it at {account})", flush=True)
+
+
+def mounts(config: Config) -> tuple[str, str]:
+    """The paths below which a tenant's API and its authorization server answer."""
+    root = "" if config.tenant == DEFAULT else f"/t/{config.tenant}"
+    return f"{root}/fhir", f"{root}/auth"
+
+
+async def open_beside_realm(config: Config, store: Store) -> Realm:
+    """The realm of another tenant, over the connections of a store, with an audit trail of its own."""
+    from fhir_server.app import context_of
+
+    context = await context_of(config, await open_beside(store, config.database))
+    trail = Trail(context, key_of(config.key, config.data))
+    await trail.journal.prepare()
+    return await open_realm(config, trail.store, replace(context, trail=trail))
 
 
 async def open_realm(config: Config, store: Store, context: Context) -> Realm:
@@ -86,7 +105,7 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
     records = AuthRecords(store.driver, context.now)
     await records.prepare()
     return Realm(
-        tenant="default",
+        tenant=config.tenant,
         issuer=config.base,
         auth=config.auth_url,
         records=records,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from fhir_server import package_commands, terminology_commands
+from fhir_server import package_commands, tenant_commands, terminology_commands
 from fhir_server.auth_commands import GROUPS
 from fhir_server.config import Config
 from fhir_server.load import load, seed
@@ -53,6 +53,7 @@ for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 app.add_typer(terminology_commands.group, name="terminology")
 app.add_typer(package_commands.group, name="packages")
+app.add_typer(tenant_commands.tenant, name="tenant")
 
 
 def settings(**given: Any) -> Config:

@@ -37,7 +37,8 @@ class Config(BaseSettings):
 
     # Where the data is
     mongo: str = ""  # URL of a MongoDB replica set; empty: an embedded mongod on the data folder
-    database: str = "fhir"  # the database's name
+    database: str = "fhir"  # the database's name; tenants have others, which begin with it
+    tenant: str = "default"  # the name of the tenant; the server sets it for those below /t/
     data: Path = Path(".data")  # folder of the embedded database and of the key file
     key: str = ""  # 64 hexadecimal digits that seal page links; empty: made once and kept in the data folder
     demo: bool = False  # load the demo hospital when the database is empty

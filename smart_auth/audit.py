@@ -236,6 +236,9 @@ SECURITY: Mapping[str, tuple[tuple[str, str, str], str, str]] = {
     "break-glass": (ALERT, "110127", "0"),
     "client-registered": (ALERT, "110131", "0"),
     "launch": (LOGIN, "110120", "0"),
+    "tenant-created": (ALERT, "110131", "0"),
+    "tenant-exported": (ALERT, "110131", "0"),
+    "tenant-deleted": (ALERT, "110131", "0"),
 }
 OUTCOMES = {"success": "0", "refused": "4", "throttled": "4"}
 
@@ -258,6 +261,8 @@ def security_event(kind: str, details: Mapping[str, Any], *, id: str, at: str, s
     if kind == "break-glass":
         made["purposeOfEvent"] = [_concept(REASON, "BTG")]
         made["entity"] = [{"type": _entity("2", "System Object"), "description": str(details.get("reason", ""))}]
+    if details.get("tenant"):
+        made["entity"] = [{"type": _entity("2", "System Object"), "description": f"tenant {details['tenant']}"}]
     return made
 
 

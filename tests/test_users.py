@@ -53,6 +53,16 @@ async def test_the_first_start_makes_one_admin(store: Store) -> None:
     assert "rights" in json.dumps(await world.realm.records.find("users", {}), default=str) or name == "admin"
 
 
+async def test_workers_that_start_at_once_make_one_admin(store: Store) -> None:
+    """Of eight workers that start together on an empty database one makes `admin` and tells the password that works."""
+    world = await make_world(store)
+    await world.realm.records.drop("users", {})
+    made = [found for found in await asyncio.gather(*(users.first_admin(world.realm) for _ in range(8))) if found]
+    assert len(made) == 1
+    assert await users.by_password(world.realm, *made[0]) is not None
+    assert len(await world.realm.records.find("users", {})) == 1
+
+
 async def test_names_are_one_whatever_their_case(world: World) -> None:
     """ADA, ada and a full-width ada are one user; a taken, an odd or an operator-like name is refused."""
     assert await users.by_password(world.realm, " ＡＤＡ ", PASSWORD)

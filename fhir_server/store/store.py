@@ -55,7 +55,9 @@ class Store:
     Reads and writes that arrive together travel together; each caller gets its own answer or FhirError.
     """
 
-    def __init__(self, driver: Driver, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, driver: Driver, warnings: Sequence[str] = (), *, shared: bool = False) -> None:
+        """`shared`: the connections are somebody else's to close."""
+        self._shared = shared
         self.driver = driver
         self.warnings = tuple(warnings)
         self.read_only = False
@@ -75,7 +77,8 @@ class Store:
         for batches in (self._current, self._superseded, self._creates, self._replaces):
             await batches.close()
         await self._together.close()
-        await self.driver.client.close()
+        if not self._shared:
+            await self.driver.client.close()
 
     async def ping(self) -> None:
         """Return when the database answers; FhirError otherwise."""
