@@ -85,7 +85,6 @@ SHAPES = (
         "1,000 values",
         "Patient",
         lambda s, n: [("identifier", ",".join(f"{MRN}|{s.mrn(i * 31 + n)}" for i in range(1000)))],
-        True,
     ),
     Shape("_content", "Condition", lambda s, n: [("_content", "hypertension")]),
 )

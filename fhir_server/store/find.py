@@ -14,7 +14,7 @@ from fhir_server.store.find_first import first_rows, is_first
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
-from fhir_server.store.find_plan import MEASURED, estimated, leaves_many, plan, walked
+from fhir_server.store.find_plan import MEASURED, estimated, leaves_many, plan, remember, remembered, walked
 from fhir_server.store.find_rank import asks, ranked_rows
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
@@ -309,10 +309,14 @@ async def _total(search: Search, position: Position | None, size: int, more: boo
         return search.counted
     if asked in ("accurate", "estimate"):
         return await total_of(search)
-    if not seen or search.counted is not None:
+    if not seen or search.counted is not None or (remembered(search, search.clause) or 0) > MEASURED:
         return None
-    counted = await search.reads.count(compile(search.clause), limit=MEASURED + 1, max_time_ms=search.remaining())
-    return counted if counted <= MEASURED else None
+    filter, left = compile(search.clause), search.remaining()
+    counted: int = await search.reads.count(filter, limit=MEASURED + 1, max_time_ms=left)
+    if counted <= MEASURED:
+        return counted
+    remember(search, search.clause, counted)
+    return None
 
 
 async def total_of(search: Search) -> int:

@@ -37,8 +37,7 @@ async def first_rows(search: Search, clause: Clause, limit: int) -> list[Documen
 
 def _ends_early(search: Search, plan: Plan) -> bool:
     """Whether a page ends the work: the index gives it in order, and counting the rest is cheap or not wanted."""
-    alone = plan.driver is None or not plan.others
-    return plan.in_order and (alone or is_few(search, plan) or search.query.total == "none")
+    return plan.in_order and (plan.alone or is_few(search, plan) or search.query.total == "none")
 
 
 async def first_page(search: Search, clause: Clause, plan: Plan, limit: int) -> list[Document] | None:
