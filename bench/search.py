@@ -206,7 +206,7 @@ async def print_sizes(store: Store) -> float:
     """The bytes of bodies, data on disk and indexes per resource; the share of the indexes in the bodies."""
     found = await store.sizes()
     summed = {"$group": {"_id": None, "bytes": {"$sum": {"$binarySize": {"$ifNull": ["$body", ""]}}}}}
-    rows = await store.reads.aggregate([{"$match": {"s.0": {"$exists": True}}}, summed])
+    rows = await store.reads.aggregate([{"$match": {"s.0": {"$exists": True}}}, summed], max_time_ms=HAND)
     bodies = rows[0]["bytes"] / found["resources"]
     print(
         f"{found['resources']:,.0f} resources; bytes per resource: {bodies:,.0f} body, {found['data']:,.0f} data on "

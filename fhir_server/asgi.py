@@ -20,6 +20,7 @@ from fhir_server.gate import Gate
 from fhir_server.headers import accepts_gzip
 from fhir_server.intake import Budget, Gone, Intake, Receive
 from fhir_server.limiting import Limits, class_of
+from fhir_server.protocol import WHOLE
 from fhir_server.respond import Response, failure, rendered
 from fhir_server.routes import handle
 from profiles.outcome import FhirError
@@ -46,6 +47,9 @@ SECURITY: Raw = [
     (b"vary", b"accept, accept-encoding, origin"),
 ]
 KEPT = [row for row in SECURITY if row[0] != b"cache-control"]
+# The same as they are sent, by their number.
+LINES = {len(rows): b"".join(b"%b: %b\r\n" % row for row in rows) for rows in (SECURITY, KEPT)}
+NOTHING: Mapping[str, Any] = {}
 EXPOSED = b"etag, location, content-location, last-modified, x-request-id"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
@@ -177,9 +181,17 @@ class Fhir:
         if answer.status not in (204, 304):
             raw.append((b"content-length", b"%d" % len(body)))
         raw.append((b"x-request-id", request_id.encode()))
-        raw += SECURITY if "Cache-Control" not in answer.headers else KEPT
         if "origin" in headers:
             raw += self._cors(scope, headers)
+        fixed = SECURITY if "Cache-Control" not in answer.headers else KEPT
+        whole = scope.get("extensions", NOTHING).get(WHOLE)
+        if (
+            whole is not None
+            and scope["method"] != "HEAD"
+            and whole(scope, answer.status, raw, LINES[len(fixed)], body)
+        ):
+            return
+        raw += fixed
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

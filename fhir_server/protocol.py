@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import MutableMapping
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.config import Config
 from fhir_server.joined import Joined
 from profiles.json import encode
 from profiles.outcome import Issue, operation_outcome
+
+# What the application finds in `scope["extensions"]`: the way to send an answer as a whole.
+WHOLE = "fhir.answer"
+Headers = list[tuple[bytes, bytes]]
+CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 REASONS = {400: b"Bad Request", 408: b"Request Timeout", 414: b"URI Too Long", 431: b"Request Header Fields Too Large"}
 
@@ -27,7 +34,7 @@ class Limited(HttpToolsProtocol):
     """The protocol class; its limits are those of the application's configuration, which each worker makes itself."""
 
     _timer: asyncio.TimerHandle | None = None
-    _head = 0
+    _head = _packet = 0
     _in_head = True
     _over = False
 
@@ -36,6 +43,7 @@ class Limited(HttpToolsProtocol):
         self._limits: Config = self.config.loaded_app.config
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._wire = transport
         super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
         self._wait_for_head()
 
@@ -47,8 +55,9 @@ class Limited(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
+        self._packet = len(data)
         if self._in_head:
-            self._head += len(data)
+            self._head += self._packet
         super().data_received(data)
         # A head that came whole in one packet, as nearly all do, needs no timer.
         if self._in_head and self._head and self._timer is None and not self._over:
@@ -64,16 +73,41 @@ class Limited(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
+        most = self._head + self._packet
         self._in_head, self._head = False, 0
         if self._over:
             return
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.max_headers:
+        if most > self._limits.max_headers and self._header_bytes() > self._limits.max_headers:
             self._refuse(431, f"The header lines are longer than {self._limits.max_headers} bytes.")
             return
+        self.scope["extensions"] = {WHOLE: self.answer}  # type: ignore[dict-item]
         try:
             super().on_headers_complete()
         except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
             self._refuse(400, "The URL is none: other characters than ASCII must be percent-encoded.")
+
+    def _header_bytes(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def answer(self, scope: MutableMapping[str, Any], status: int, headers: Headers, more: bytes, body: bytes) -> bool:
+        """Write an answer in one piece; False, and nothing is written, where it has to go uvicorn's way.
+
+        `more` are further header lines that are known to be right. uvicorn looks at each header twice, writes head and
+        body apart and waits for both: 9 of the 53 µs of a read.
+        """
+        cycle = self.cycle
+        if cycle.scope is not scope or cycle.response_started or cycle.disconnected or not cycle.keep_alive:
+            return False
+        if self.flow.write_paused or CONTROLS.search(b"".join([value for _, value in headers])):
+            return False
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        self._wire.write(b"".join([*lines, more, b"\r\n", body]))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def on_body(self, body: bytes) -> None:
         if not self._over:
