@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +34,7 @@ from search.params import Registry
 SECONDS = 15.0  # that one request may take
 MOST_DESCRIBED = 3_000_000  # values of the description of the whole schema
 JSON = "application/json"
-DESCRIBING = threading.Lock()
+DESCRIBING = ThreadPoolExecutor(1)  # one description at a time, and none in the way of the threads that others use
 
 
 class Counted(ExecutorThrowingOnIncremental):
@@ -54,12 +54,10 @@ async def answer(
         document = parsed(asked.query)
         operation = _operation(document, asked, request)
         if _describes(operation):
-            body = await asyncio.to_thread(_described, asked.query, asked.operation, context.registry, _kind(root))
-            return Response(200, {}, body, media=JSON)
+            return await _described(asked, context.registry, _kind(root))
         reading = Reading(request, context, compartments=list(told))
         async with asyncio.timeout(SECONDS):
-            data = await _data(document, operation, asked, reading, root)
-        return _done(data, reading)
+            return _done(await _data(document, operation, asked, reading, root), reading)
     except TimeoutError:
         return failed([(FhirError("too-costly", f"The query takes more than {SECONDS:.0f} seconds."), {})], request)
     except Faults as error:
@@ -159,9 +157,10 @@ def _describes(operation: OperationDefinitionNode) -> bool:
     return "__schema" in names
 
 
-def _described(query: str, operation: str | None, registry: Registry, kind: str) -> bytes:
-    with DESCRIBING:
-        return _description(query, operation, registry, kind)
+async def _described(asked: Asked, registry: Registry, kind: str) -> Response:
+    loop = asyncio.get_running_loop()
+    body = await loop.run_in_executor(DESCRIBING, _description, asked.query, asked.operation, registry, kind)
+    return Response(200, {}, body, media=JSON)
 
 
 @lru_cache(maxsize=4)  # 3.5 s of work and 11 MB of text, the same for everybody

@@ -21,6 +21,7 @@ from profiles.outcome import FhirError, Issue
 
 WIDTH = 16  # searches of one query at work at once
 MOST_VALUES = 100_000  # values of one answer: about a second of work
+A_RESOURCE = 10  # values that loading a resource costs as much as
 WRITES = {"POST": ("create", create), "PUT": ("update", update), "DELETE": ("delete", delete)}
 
 
@@ -41,15 +42,16 @@ class Reading:
     _contained: dict[int, tuple[Resource, list[Any]]] = field(default_factory=dict)
     _width: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WIDTH))
 
-    def count(self) -> None:
-        """One more value; FhirError when there are too many."""
-        self.values += 1
+    def count(self, values: int = 1) -> None:
+        """More values; FhirError when there are too many."""
+        self.values += values
         if self.values > MOST_VALUES:
             text = f"The answer would have more than {MOST_VALUES:,} values; ask for fewer fields or shorter lists."
             raise FhirError("too-costly", text, "query")
 
     def loaded(self, stored: Stored) -> Resource:
         """The resource parsed, its contained resources at hand."""
+        self.count(A_RESOURCE)
         self.compartments.append(stored.compartment)
         found: Any = parse(stored.body or b"{}")
         return self.held(found)
@@ -86,6 +88,7 @@ class Reading:
     async def search(self, kind: str, pairs: Pairs, cursor: Any = None) -> tuple[Found, list[Resource]]:
         """One page of a search of the caller."""
         async with self._width:
+            self.count(0)  # what waited may have become too much meanwhile
             found = await views(self.request, self.context, kind, pairs, cursor)
         self.warnings += found.warnings
         return found, [self.loaded(stored) for stored in found.matches]
