@@ -71,7 +71,7 @@ _FLAG = re.compile(r"(\w+)\.(\w+)\.exists\(\) and \1\.\2 != false")
 PARTS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     ("string", "HumanName"): (("family",), ("given",), ("prefix", "suffix", "text")),
     ("string", "Address"): (("city",), ("state",), ("postalCode",), ("country",), ("line", "district", "text")),
-    ("sound", "HumanName"): (("family",), ("given",)),
+    ("sound", "HumanName"): (("family", "given", "text"),),
 }
 _SPLIT_BY: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("token", "ContactPoint"): ("system", ("phone", "email"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ class Servers:
         config = Config(mongo=self.databases.url, database=name, data=folder, base_url=BASE, key="0" * 64)
         app = build_app(config)
         await self.stack.enter_async_context(app.running())
+        assert app.fhir.context is not None
+        app.fhir.context = replace(app.fhir.context, now=lambda: datetime.fromtimestamp(NOW / 1000, UTC))
         transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
         client = httpx2.AsyncClient(transport=transport, base_url=f"{BASE}/")
         return await self.stack.enter_async_context(client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from search.clauses import Clause, some, starting, without
+from search.clauses import Between, Clause, after, some, starting, without
 from search.params import TYPE_CODES, Parameter
 from search.types import composite, date, number, quantity, reference, special, string, token, uri
 from search.types.rows import Emitter, Match, presence
@@ -44,12 +44,17 @@ def missing(parameter: Parameter, value: str, around: Around) -> Clause:
 def _present(parameter: Parameter) -> list[Clause]:
     found: list[Clause] = []
     for atom in parameter.atoms:
-        codes = [TYPE_CODES[t] for t in atom.place.refers]
-        found += [starting(atom.key + code) for code in codes] or [starting(atom.key)]
+        found += [c for t in atom.place.refers for c in _referring(atom.key, t)] or [starting(atom.key)]
     return found
 
 
 MATCH |= {(kind, "missing"): missing for kind in (*_MODULES, "sound")}
+
+
+def _referring(key: str, type_name: str) -> list[Clause]:
+    """A reference to a resource of the type, here or at another server's base url."""
+    elsewhere = f"{key}^"
+    return [starting(key + TYPE_CODES[type_name]), Between(elsewhere, after(elsewhere), parts=(f"/{type_name}/",))]
 
 
 def modifiers(kind: str) -> list[str]:
