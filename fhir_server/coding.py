@@ -20,7 +20,7 @@ MOST = 100
 MOST_CODES = 200
 LARGEST = 64 << 10
 SEXES = ("male", "female")
-KEYS = ("codes", "sex", "ageDays", "version")
+KEYS = ("codes", "sex", "age", "ageDays", "version")
 
 
 async def completion(query: Mapping[str, str], context: Context) -> Any:
@@ -37,10 +37,13 @@ async def checking(body: bytes, context: Context) -> Any:
     """Each code of the list: valid, billable, 7th character; and the pairs that exclude each other."""
     if len(body) > LARGEST:
         raise FhirError("too-long", f"The body may be {LARGEST:,} bytes long")
-    asked = parse(body)
+    sent = parse(body)
+    asked = {"codes": sent} if isinstance(sent, list) else sent
     codes = asked.get("codes") if isinstance(asked, dict) else None
     if not isinstance(codes, list) or not all(isinstance(c, str) for c in codes) or not 0 < len(codes) <= MOST_CODES:
-        raise FhirError("invalid", f'The body must be {{"codes": [...]}} with 1 to {MOST_CODES} codes', "codes")
+        raise FhirError(
+            "invalid", f'The body must be {{"codes": [...]}} or [...] with 1 to {MOST_CODES} codes', "codes"
+        )
     return await _ask(context, asked.get("version"), lambda icd: validate(icd, codes, _patient(asked)))
 
 
@@ -48,12 +51,18 @@ def _patient(asked: Any) -> Patient:
     unknown = sorted(set(asked) - set(KEYS))
     if unknown:
         raise FhirError("invalid", f"{', '.join(unknown)} is not known; there is {', '.join(KEYS)}", unknown[0])
-    sex, age = asked.get("sex"), asked.get("ageDays")
+    sex = asked.get("sex")
     if sex is not None and sex not in SEXES:
         raise FhirError("invalid", "sex must be male or female", "sex")
-    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 0):
-        raise FhirError("invalid", "ageDays must be a whole number of 0 or more", "ageDays")
-    return Patient(sex, age)
+    years, days = _whole(asked, "age"), _whole(asked, "ageDays")
+    return Patient(sex, days if years is None or days is not None else years * 365)
+
+
+def _whole(asked: Any, name: str) -> int | None:
+    value = asked.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise FhirError("invalid", f"{name} must be a whole number of 0 or more", name)
+    return value
 
 
 async def _ask(context: Context, version: Any, work: Any) -> Any:

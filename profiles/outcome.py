@@ -56,6 +56,8 @@ class Issue:
     # A terminology answer names its kind of issue and its message (https://hl7.org/fhir/tools, tx-issue-type).
     coding: tuple[str, str] | None = None
     message_id: str | None = None
+    # A remark beside the fault: no details, which programs read, only diagnostics.
+    aside: bool = False
 
 
 class FhirError(Exception):
@@ -102,6 +104,8 @@ def _issue(issue: Issue) -> dict[str, Any]:
         "details": {"text": issue.text},
         "diagnostics": issue.text,
     }
+    if issue.aside:
+        del row["details"]
     if issue.coding:
         row["details"]["coding"] = [{"system": issue.coding[0], "code": issue.coding[1]}]
     if issue.message_id:

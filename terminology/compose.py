@@ -16,6 +16,7 @@ from terminology.faults import (
     wanted_supplements,
 )
 from terminology.filters import Selection, select
+from terminology.hints import hinted
 from terminology.listed import listed
 from terminology.membership import ValueSets
 from terminology.messages import refuse
@@ -180,7 +181,8 @@ class Composer:
         found = self.sets.system(url, version, self.supplements)
         if found is None:
             if whole:
-                raise unknown_for_expansion(self.sets.library, url, self.options.version_for(url, version))
+                missing = unknown_for_expansion(self.sets.library, url, self.options.version_for(url, version))
+                raise hinted(missing, self.sets.library, "CodeSystem", url)
             return None
         self._check_version(found)
         self._note(found)

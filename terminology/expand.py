@@ -91,7 +91,7 @@ def _limited(composer: Composer, value_set: Json) -> Iterable[Item]:
 
 
 def _hint(text: str) -> Issue:
-    return Issue("information", "informational", text)
+    return Issue("information", "informational", text, aside=True)
 
 
 def _nesting(composer: Composer, options: Options) -> bool:

@@ -24,6 +24,9 @@ _SEX = (
     (re.compile(r"\b(?:of|in) (?:the )?female\b|\bfemale (?:genital|pelvic)", re.I), "female"),
     (re.compile(r"\b(?:of|in) (?:the )?male\b|\bmale genital", re.I), "male"),
 )
+# "Health check for child under 29 days old"
+_AGE = re.compile(r"\b(under|less than|over) (\d+) (day|month|year)s? old", re.I)
+_DAYS = {"day": 1, "month": 30, "year": 365}
 _NEWBORN = re.compile(r"\bnewborn records?\b", re.I)
 _NEWBORN_DAYS = 28
 
@@ -161,6 +164,20 @@ def _edits(system: Icd10, code: str, patient: Patient) -> Iterator[str]:
     for at, text in said:
         if patient.age_days is not None and patient.age_days > _NEWBORN_DAYS and _only_newborn(text):
             yield f"{code} is for newborns: {at} says '{text}'"
+            return
+    yield from _ages(system, code, patient)
+
+
+def _ages(system: Icd10, code: str, patient: Patient) -> Iterator[str]:
+    """Where a title or an inclusion term speaks of an age in days, months or years."""
+    said = [(at, name.value) for at in system.line(code) for name in system.concept(at).names()]
+    for at, text in said:
+        limit = _AGE.search(text)
+        if limit is None or patient.age_days is None:
+            continue
+        days = int(limit[2]) * _DAYS[limit[3].lower()]
+        if patient.age_days <= days if limit[1].lower() == "over" else patient.age_days >= days:
+            yield f"{code} is for another age: {at} says '{text}'"
             return
 
 

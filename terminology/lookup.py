@@ -9,6 +9,7 @@ from profiles.outcome import FhirError
 from terminology.concepts import Concept, Designation, Json, value_of
 from terminology.faults import missing_supplements, unknown_for_expansion
 from terminology.filters import refuse_unknown_properties
+from terminology.hints import hinted
 from terminology.languages import display_of
 from terminology.library import Library
 from terminology.request import Options, Parameters, answer, options_of, parameter
@@ -38,7 +39,7 @@ def resolve(library: Library, options: Options, url: str, version: str | None) -
     wanted = options.version_for(url, version)
     found = library.code_system(url, wanted)
     if found is None:
-        raise _unknown(library, url, wanted)
+        raise hinted(_unknown(library, url, wanted), library, "CodeSystem", url)
     resolved = library.resolved(found, options.supplements)
     missing = {s for s in options.supplements if library.supplement(s, url) is None}
     if missing:

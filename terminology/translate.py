@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from profiles.outcome import FhirError
 from terminology.concepts import Json, text_of, value_of
+from terminology.hints import hinted
 from terminology.library import Library
 from terminology.maps import NO_MATCH, RELATIONSHIP, End, Link, Map, StoredMap, Unmapped
 from terminology.request import Parameters, answer, parameter
@@ -114,7 +115,8 @@ def _maps(library: Library, parameters: Parameters, concept_map: Json | None, qu
     if url:
         found = library.concept_map(url, parameters.text("conceptMapVersion"))
         if found is None:
-            raise FhirError("not-found", f"A definition for the ConceptMap '{url}' could not be found")
+            missing = FhirError("not-found", f"A definition for the ConceptMap '{url}' could not be found")
+            raise hinted(missing, library, "ConceptMap", url)
         return [found]
     return [m for m in library.maps() if _applies(m, question)]
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from profiles import model
 from profiles.outcome import FhirError, operation_outcome
 from terminology.concepts import Json
 from terminology.displays import Names, check_display
 from terminology.faults import Asked, check_standing, check_version, unknown_code, unknown_system
+from terminology.hints import hinted
 from terminology.languages import display_of
 from terminology.library import Library
 from terminology.membership import Checker, Found, MissingImport, ValueSets
@@ -101,18 +103,36 @@ def _system_of(coding: Json, url: str | None) -> str:
 
 
 def value_set_of(library: Library, parameters: Parameters, options: Options) -> Json:
-    """The value set of a request, sent along or named by its url and version."""
+    """The value set of a request, sent along, named by its url and version, or bound to the element of `context`."""
     given = parameters.complex("valueSet")
     if given is not None:
         return given
-    url = parameters.text("url", "context")
+    url = parameters.text("url") or _bound(parameters.text("context"))
     if not url:
         raise FhirError("required", "A value set is needed: the parameter 'url' or 'valueSet'", status=400)
     version = options.version_for(url.partition("|")[0], parameters.text("valueSetVersion"))
     found = library.value_set(url, version)
     if found is None:
-        raise refuse("Unable_to_resolve_value_Set_", url=f"{url}|{version}" if version and "|" not in url else url)
+        name = f"{url}|{version}" if version and "|" not in url else url
+        raise hinted(refuse("Unable_to_resolve_value_Set_", url=name), library, "ValueSet", url)
     return found
+
+
+def _bound(context: str | None) -> str | None:
+    """The value set that the element `[StructureDefinition]#[path]` is bound to; another context names one itself."""
+    url, mark, path = (context or "").partition("#")
+    if not mark:
+        return context
+    definition = model.definition("StructureDefinition", url) or {}
+    elements = definition.get("snapshot", {}).get("element", ())
+    element = next((e for e in elements if path in (e.get("id"), e.get("path"))), None)
+    if element is None:
+        missing = f"no element '{path}'" if definition else "no such StructureDefinition"
+        raise FhirError("not-found", f"The context '{context}' is not known: {missing}")
+    bound = element.get("binding", {}).get("valueSet")
+    if bound is None:
+        raise FhirError("not-found", f"The element '{path}' of {url} is bound to no value set")
+    return str(bound)
 
 
 def _coded(parameters: Parameters, version_name: str, options: Options, system: str = "") -> Coded:

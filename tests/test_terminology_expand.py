@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from terminology.library import Library
+from terminology.content import shipped
+from terminology.library import Library, Loose
 from tests.terminology_world import ANIMALS, ICD10, SETS, ask, codes, concept, library, refused, system, value_set
 
 TREE = concept(
@@ -136,6 +137,40 @@ def test_what_is_missing_is_named_with_what_is_known() -> None:
     assert (error.status, error.issues[0].code) == (404, "not-found")
     error = refused(world(value_set("z", ALL)), "ValueSet", "expand", url=SETS + "z", useSupplement="http://none")
     assert "http://none" in error.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "asked", "told"),
+    [
+        ("ValueSet", "expand", {"url": f"{SETS}sett"}, f"Known is {SETS}set."),
+        ("ValueSet", "expand", {"url": f"{SETS}set", "valueSetVersion": "9"}, f"Known versions of {SETS}set are 1."),
+        ("ValueSet", "expand", {"url": "http://snomed.info/sct?fhir_vs=isa/1"}, "terminology load snomed"),
+        ("CodeSystem", "lookup", {"system": f"{ICD10}s", "code": "x"}, f"Known is {ICD10}"),
+        ("CodeSystem", "subsumes", {"system": ICD10, "version": "1999", "codeA": "x", "codeB": "x"}, "are 2026."),
+        (
+            "ConceptMap",
+            "translate",
+            {"url": "http://hl7.org/fhir/ConceptMap/cm", "system": "x", "code": "y"},
+            "Known is",
+        ),
+    ],
+)
+def test_what_is_known_is_told_beside_the_fault(kind: str, operation: str, asked: dict[str, str], told: str) -> None:
+    """A name that is near, the versions there are, or the loader; as diagnostics that programs pass over."""
+    known = Library([Loose([value_set("set", {"system": ICD10}, version="1")]), shipped()])
+    if "sett" in asked.get("url", ""):
+        known = Library([known.layers[0]])
+    error = refused(known, kind, operation, **asked)
+    assert error.issues[-1].aside
+    assert told in error.issues[-1].text
+
+
+def test_a_context_names_the_binding_of_an_element() -> None:
+    """http://hl7.org/fhir/R4/valueset-operation-expand.html, parameter context."""
+    patient = "http://hl7.org/fhir/StructureDefinition/Patient"
+    assert "female" in codes(ask(library(), "ValueSet", "expand", context=f"{patient}#Patient.gender"))
+    for wrong in (f"{patient}#Patient.none", f"{patient}#Patient.birthDate", "http://example.org/none#x"):
+        assert refused(library(), "ValueSet", "expand", context=wrong).status == 404
 
 
 def test_a_filter_that_makes_no_sense_is_refused_with_what_is_known() -> None:

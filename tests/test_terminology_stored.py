@@ -161,6 +161,11 @@ async def test_icd10_is_completed_and_checked_without_fhir(context: Context) -> 
     checked = await checking(b'{"codes": ["E11.65", "E10.9"], "sex": "female"}', context)
     assert [row["billable"] for row in checked["codes"]] == [True, True]
     assert checked["excluded"]
+    assert await checking(b'["E11.65", "E10.9"]', context) == await checking(b'{"codes": ["E11.65", "E10.9"]}', context)
+    child = await checking(b'{"codes": ["Z00.129", "Z00.110", "P07.00"], "age": 3}', context)
+    assert [len(row["problems"]) for row in child["codes"]] == [0, 1, 1]
+    newborn = await checking(b'{"codes": ["Z00.129", "Z00.110", "P07.00"], "ageDays": 5}', context)
+    assert [len(row["problems"]) for row in newborn["codes"]] == [1, 0, 0]
     for wrong in (completion({"q": ""}, context), completion({"q": "x", "count": "0"}, context)):
         with pytest.raises(FhirError):
             await wrong
