@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
-from terminology.concepts import Concept, Json, value_of
+from terminology.concepts import Json, value_of
 from terminology.pack import ABSTRACT
 from terminology.packed import PackedSystem
 
@@ -34,40 +34,45 @@ _NEWBORN_DAYS = 28
 class Icd10(PackedSystem):
     """A packed table of ICD-10 with the properties that follow from the tree."""
 
-    def concept(self, code: str) -> Concept:
-        """The concept with `billable`, `chapter` and `block` before its notes."""
-        found = super().concept(code)
-        return replace(found, properties=(*self._tree(code), *found.properties))
+    def derived(self, number: int) -> Iterable[Json]:
+        """`billable`, `chapter` and `block`."""
+        return self._tree(number)
 
     def values(self, code: str, name: str) -> Iterable[str]:
         """Property values, those of the tree too."""
         if name in _TREE:
             return [
                 str(value_of(p)[1]).lower() if name == "billable" else str(value_of(p)[1])
-                for p in self._tree(code)
+                for p in self._tree(self._known(code))
                 if p["code"] == name
             ]
         return super().values(code, name)
 
-    def _tree(self, code: str) -> Iterator[Json]:
+    def _tree(self, number: int) -> Iterator[Json]:
         if self.url == _CM:
-            yield {"code": "billable", "valueBoolean": self.billable(code)}
-        groups = [c for c in self.line(code)[:-1] if self.flags(self.number(c) or 0) & ABSTRACT]
+            yield {"code": "billable", "valueBoolean": self._is_billable(number)}
+        groups = [n for n in self._line(number)[:-1] if self.flags(n) & ABSTRACT]
         if groups:
-            yield {"code": "chapter", "valueCode": groups[0]}
+            yield {"code": "chapter", "valueCode": self.code(groups[0])}
         if len(groups) > 1:
-            yield {"code": "block", "valueCode": groups[1]}
+            yield {"code": "block", "valueCode": self.code(groups[1])}
+
+    def _is_billable(self, number: int) -> bool:
+        return not self.flags(number) & ABSTRACT and not len(self._list("child", number))
+
+    def _line(self, number: int) -> list[int]:
+        line = [number]
+        while above := self._list("parent", line[-1]):
+            line.append(above[0])
+        return line[::-1]
 
     def billable(self, code: str) -> bool:
         """Valid for claims: a code without subdivisions."""
-        return not self.flags(self.number(code) or 0) & ABSTRACT and not len(self.children(code))
+        return self._is_billable(self._known(code))
 
     def line(self, code: str) -> list[str]:
         """The code's ancestors from the chapter down, and itself."""
-        line = [code]
-        while above := next(iter(self.parents(line[-1])), None):
-            line.append(above)
-        return line[::-1]
+        return [self.code(number) for number in self._line(self._known(code))]
 
     def notes(self, code: str) -> list[tuple[str, str, str]]:
         """The notes that hold for a code: its own and those of all above it, as (code they stand at, kind, text)."""

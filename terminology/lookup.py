@@ -12,8 +12,9 @@ from terminology.filters import refuse_unknown_properties
 from terminology.hints import hinted
 from terminology.languages import display_of
 from terminology.library import Library
+from terminology.packed import PackedSystem
 from terminology.request import Options, Parameters, answer, options_of, parameter
-from terminology.systems import Resolved
+from terminology.systems import Resolved, System
 from terminology.versions import canonical, listing
 
 
@@ -131,4 +132,12 @@ def _properties(resolved: Resolved, concept: Concept, wanted: Callable[[str], bo
 
 
 def _relative(name: str, code: str, resolved: Resolved) -> Json:
-    return _property(name, {"valueCode": code}, resolved.system.concept(code).display)
+    return _property(name, {"valueCode": code}, _display(resolved.system, code))
+
+
+def _display(system: System, code: str) -> str | None:
+    """The display alone, which a packed table gives without reading the rest."""
+    if isinstance(system, PackedSystem):
+        number = system.number(code)
+        return None if number is None else system.display(number)
+    return system.concept(code).display

@@ -204,7 +204,7 @@ class PackedSystem:
         number = self._known(code)
         extra, flags = self.record(number), self.flags(number)
         inactive = bool(flags & INACTIVE)
-        properties = tuple(extra.get("property", ()))
+        properties = (*self.derived(number), *extra.get("property", ()))
         status = next((text_of(value_of(p)[1]) for p in properties if p.get("code") == "status"), None)
         return Concept(
             self.code(number),
@@ -218,6 +218,10 @@ class PackedSystem:
             inactive,
             status or ("inactive" if inactive else None),
         )
+
+    def derived(self, number: int) -> Iterable[Json]:
+        """Properties that follow from the place in the tree, before those of the table."""
+        return ()
 
     def values(self, code: str, name: str) -> Iterable[str]:
         """The values of a property; codes and displays count as properties too."""

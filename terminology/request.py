@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -39,6 +39,11 @@ class Parameters:
         self._named: dict[str, list[Any]] = {}
         for row in self.rows:
             self._named.setdefault(row.get("name", ""), []).append(_value(row))
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names that are given."""
+        return self._named.keys()
 
     def all(self, name: str) -> list[Any]:
         """Every value of the name."""
@@ -229,38 +234,49 @@ def _rule(name: str, canonical: str) -> Rule | None:
 
 def options_of(parameters: Parameters, header: str | None = None) -> Options:
     """The options of a request; `header` is its Accept-Language."""
-    named = [(row.get("name", ""), _value(row)) for row in parameters.rows]
-    rules = [_rule(name, str(value)) for name, value in named if name in _VERSION_RULES]
-    abstract = parameters.flag("abstract")
-    return Options(
-        languages=parse_languages(parameters.text("displayLanguage")),
-        header=parse_languages(header if header and header.strip() != "*" else None),
-        active_only=parameters.flag("activeOnly"),
-        exclude_nested=parameters.flag("excludeNested"),
-        include_designations=parameters.flag("includeDesignations"),
-        include_definition=parameters.flag("includeDefinition"),
-        exclude_not_for_ui=parameters.flag("excludeNotForUI"),
-        exclude_post_coordinated=parameters.flag("excludePostCoordinated"),
-        limited=parameters.flag("limitedExpansion"),
-        incomplete_ok=parameters.flag("incomplete-ok"),
-        lenient_display=bool(parameters.flag("lenient-display-validation"))
-        or parameters.text("mode") == "lenient-display-validation",
-        membership_only=bool(parameters.flag("valueset-membership-only")),
-        abstract_ok=True if abstract is None else abstract,
-        infer_system=bool(parameters.flag("inferSystem") or parameters.flag("implySystem")),
-        count=parameters.number("count"),
-        offset=parameters.number("offset"),
-        filter=parameters.text("filter") or None,
-        properties=_texts(parameters, "property"),
-        designations=_texts(parameters, "designation"),
-        supplements=_texts(parameters, "useSupplement"),
-        excluded_systems=_texts(parameters, "exclude-system"),
-        rules=tuple(dict.fromkeys(r for r in rules if r)),
-    )
+    given = {row[0]: row[1](parameters, name) for name in parameters.names if (row := _OPTIONS.get(name))}
+    if header and header.strip() != "*":
+        given["header"] = parse_languages(header)
+    if not _VERSION_RULES.keys().isdisjoint(parameters.names):
+        named = [(row.get("name", ""), _value(row)) for row in parameters.rows]
+        rules = [_rule(name, str(value)) for name, value in named if name in _VERSION_RULES]
+        given["rules"] = tuple(dict.fromkeys(r for r in rules if r))
+    return Options(**given)
 
 
 def _texts(parameters: Parameters, name: str) -> tuple[str, ...]:
     return tuple(str(v) for v in parameters.all(name) if v is not None)
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    return bool(parameters.flag(name))
+
+
+# Parameter -> the option that it sets, and how it is read.
+_OPTIONS: dict[str, tuple[str, Callable[[Parameters, str], Any]]] = {
+    "displayLanguage": ("languages", lambda p, name: parse_languages(p.text(name))),
+    "activeOnly": ("active_only", Parameters.flag),
+    "excludeNested": ("exclude_nested", Parameters.flag),
+    "includeDesignations": ("include_designations", Parameters.flag),
+    "includeDefinition": ("include_definition", Parameters.flag),
+    "excludeNotForUI": ("exclude_not_for_ui", Parameters.flag),
+    "excludePostCoordinated": ("exclude_post_coordinated", Parameters.flag),
+    "limitedExpansion": ("limited", Parameters.flag),
+    "incomplete-ok": ("incomplete_ok", Parameters.flag),
+    "mode": ("lenient_display", lambda p, name: p.text(name) == "lenient-display-validation"),
+    "lenient-display-validation": ("lenient_display", _flag),
+    "valueset-membership-only": ("membership_only", _flag),
+    "abstract": ("abstract_ok", lambda p, name: p.flag(name) is not False),
+    "implySystem": ("infer_system", _flag),
+    "inferSystem": ("infer_system", lambda p, name: bool(p.flag(name) or p.flag("implySystem"))),
+    "count": ("count", Parameters.number),
+    "offset": ("offset", Parameters.number),
+    "filter": ("filter", lambda p, name: p.text(name) or None),
+    "property": ("properties", _texts),
+    "designation": ("designations", _texts),
+    "useSupplement": ("supplements", _texts),
+    "exclude-system": ("excluded_systems", _texts),
+}
 
 
 def answer(*rows: Json | None) -> Json:
