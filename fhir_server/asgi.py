@@ -15,7 +15,7 @@ import structlog
 from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.following import defines
-from fhir_server.formats import JSON
+from fhir_server.formats import JSON, Format, chosen
 from fhir_server.gate import Gate
 from fhir_server.headers import accepts_gzip
 from fhir_server.intake import Budget, Gone, Intake, Receive
@@ -121,7 +121,7 @@ class Fhir:
             if self.settle is not None and defines(request, answer):
                 await self.settle()
         except FhirError as error:
-            answer = rendered(failure(error, request), JSON, request)
+            answer = rendered(failure(error, request), asked_format(request), request)
         answer.headers.update(counted)
         if self.config.log_requests:
             took = round((time.perf_counter() - started) * 1000, 1)
@@ -232,6 +232,14 @@ async def compressed(body: bytes) -> bytes:
     if len(body) >= THREAD_GZIP:
         return await asyncio.to_thread(gzip.compress, body, 1, mtime=0)
     return gzip.compress(body, 1, mtime=0)
+
+
+def asked_format(request: Request) -> Format:
+    """The format of an error that came before the interaction; JSON where none of ours is asked for."""
+    try:
+        return chosen(request)
+    except FhirError:
+        return JSON
 
 
 def overloaded() -> FhirError:

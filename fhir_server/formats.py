@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.context import Request
-from fhir_server.headers import Media, accepted, media
+from fhir_server.headers import Media, media, ranges_of
 from profiles.json import parse, pretty
 from profiles.outcome import FhirError, Issue
 from profiles.xml import parse_xml, print_xml, read_xml
@@ -44,6 +44,10 @@ def _xml(body: bytes) -> bytes:
     return print_xml(parse(body))
 
 
+def _indented_xml(body: bytes) -> bytes:
+    return print_xml(parse(body), indented=True)
+
+
 JSON = Format(
     "json",
     "application/fhir+json",
@@ -60,13 +64,13 @@ XML = Format(
     parse_xml,
     read_xml,
     _xml,
-    _xml,
+    _indented_xml,
 )
 FORMATS = (JSON, XML)
 NAMED = {name: row for row in FORMATS for name in (row.media, *row.aliases)}
 # Browsers put application/xml before */*, and nobody reads FHIR in them as XML.
 NAMED["text/html"] = JSON
-WILD = {"*/*": JSON, "application/*": JSON, "text/*": JSON}
+WILD = {"application/*": 1, "text/*": 1, "*/*": 0}
 OFFERED = " or ".join(row.media for row in FORMATS)
 NEGOTIATED = frozenset(("_format", "_pretty"))
 
@@ -91,11 +95,27 @@ def _named(text: str) -> Format:
 
 @lru_cache(maxsize=256)  # 4 of the 18 microseconds of a read
 def _best(accept: str) -> Format:
-    for row in accepted(accept):
-        found = NAMED.get(row.name) or WILD.get(row.name)
-        if found is not None and _version_fits(row):
-            return found
-    raise FhirError("not-supported", f"Accept: {accept} is not supported; use {OFFERED}.", status=406)
+    """The format of the highest quality; the most specific range that it is in decides on it (RFC 9110 §12.5.1)."""
+    ranges = [row for row in ranges_of(accept) if _version_fits(row)]
+    ranked = [(_rank(ranges, row), row) for row in FORMATS]
+    rank, best = max(ranked, key=lambda pair: pair[0])
+    if rank[0] <= 0:
+        raise FhirError("not-supported", f"Accept: {accept} is not supported; use {OFFERED}.", status=406)
+    return best
+
+
+def _rank(ranges: list[Media], format: Format) -> tuple[float, int, int]:
+    """Quality, how specifically it is asked for, and how early."""
+    fitting = [(_specific(row, format), row.quality, -number) for number, row in enumerate(ranges)]
+    specific, quality, early = max(fitting, default=(-1, 0.0, 0))
+    return (quality if specific >= 0 else 0.0), specific, early
+
+
+def _specific(row: Media, format: Format) -> int:
+    """2 for the format itself, 1 and 0 for ranges that it is in, -1 for another one."""
+    if NAMED.get(row.name) is format:
+        return 2
+    return WILD.get(row.name, -1)
 
 
 def _version_fits(row: Media) -> bool:

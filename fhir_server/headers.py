@@ -68,10 +68,14 @@ def media(text: str) -> Media:
     return Media(name.strip().lower(), quality, tuple(row for row in parameters if row[0] != "q"))
 
 
+def ranges_of(value: str) -> list[Media]:
+    """The ranges of `Accept` as sent."""
+    return [media(part) for part in value.split(",") if part.strip()]
+
+
 def accepted(value: str) -> list[Media]:
     """The ranges of `Accept`, best first; equal ones as sent, more specific before less (RFC 9110 §12.5.1)."""
-    ranges = [media(part) for part in value.split(",") if part.strip()]
-    wanted = [row for row in ranges if row.quality > 0]
+    wanted = [row for row in ranges_of(value) if row.quality > 0]
     return sorted(wanted, key=lambda row: (-row.quality, row.name.count("*")))
 
 

@@ -20,11 +20,21 @@ __all__ = ["FHIR", "parse_tree", "parse_xml", "print_xml", "read_xml"]
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
-def print_xml(resource: dict[str, Any]) -> bytes:
+def print_xml(resource: dict[str, Any], indented: bool = False) -> bytes:
     """The resource as FHIR XML in UTF-8; properties that its type does not have are left out."""
     parts = [_DECLARATION]
     _print_resource(resource, parts, f' xmlns="{FHIR}"')
-    return "".join(parts).encode()
+    return "".join(_lines(parts) if indented else parts).encode()
+
+
+def _lines(parts: list[str]) -> Iterator[str]:
+    """Each tag in a line of its own; a narrative is one part, and stays as it is."""
+    depth = 0
+    for part in parts:
+        closing = part.startswith("</")
+        depth -= closing
+        yield f"{'  ' * depth}{part}\n"
+        depth += not (closing or part.startswith(("<?", "<div")) or part.endswith("/>"))
 
 
 def _print_resource(resource: dict[str, Any], parts: list[str], namespace: str = "") -> None:

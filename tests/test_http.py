@@ -57,6 +57,18 @@ async def test_create_and_read(client: httpx2.AsyncClient) -> None:
     assert head.headers["content-type"] == "application/fhir+json; charset=utf-8"
 
 
+async def test_early_errors_come_in_the_format_that_is_asked_for(client: httpx2.AsyncClient) -> None:
+    """Too long a body, too long a URL: before anything is carried out."""
+    wanted = {"Accept": "application/fhir+xml", "Content-Type": "application/fhir+json"}
+    for answer in (
+        await client.post("Patient", content=b" " * 6_000, headers=wanted),
+        await client.get("Patient", params={"name": "x" * 600}, headers=wanted),
+    ):
+        assert (answer.status_code in (413, 414), b"<OperationOutcome" in answer.content) == (True, True)
+    plain = await client.get("Patient", params={"name": "x" * 600}, headers={"Accept": "image/png"})
+    assert plain.headers["content-type"].startswith("application/fhir+json")
+
+
 async def test_request_ids(client: httpx2.AsyncClient) -> None:
     """Echoed when they are harmless, made otherwise."""
     assert (await client.get("metadata", headers={"X-Request-Id": "abc-1"})).headers["x-request-id"] == "abc-1"

@@ -91,6 +91,12 @@ def test_preferences(text: str, answer: str | None, handling: str | None, is_asy
         (None, "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", JSON),
         (None, "application/fhir+json; fhirVersion=4.0", JSON),
         (None, "image/*, application/*", JSON),
+        (None, "application/fhir+json;q=0, */*", XML),
+        (None, "application/fhir+json;q=0.1, */*;q=0.9", XML),
+        (None, "*/*;q=0.1, application/fhir+xml;q=0.1", XML),
+        (None, "application/fhir+xml;q=0.5, */*;q=0.8", JSON),
+        (None, "application/fhir+xml, application/fhir+json", XML),
+        (None, "application/fhir+xml; fhirVersion=3.0, application/fhir+json;q=0.1", JSON),
         ("xml", "application/json", XML),
         ("application/fhir xml", None, XML),
         ("json", "image/png", JSON),
@@ -134,3 +140,11 @@ def test_seals() -> None:
     for other, about in ((seal, "there"), (Seal(bytes(31) + b"1"), "here")):
         with pytest.raises(FhirError):
             other.open(closed, about)
+
+
+@pytest.mark.parametrize("accept", ["application/fhir+json;q=0", "*/*;q=0", "image/png", "text/turtle, text/plain"])
+def test_what_is_not_offered_is_refused(accept: str) -> None:
+    """406, and the formats there are."""
+    with pytest.raises(FhirError, match="use application/fhir") as error:
+        chosen(Request("GET", headers={"accept": accept}))
+    assert error.value.status == 406

@@ -52,6 +52,14 @@ def test_elements_are_written_in_the_order_of_the_definition() -> None:
     assert text.index("<id ") < text.index("<active ") < text.index("<birthDate ")
 
 
+def test_indented_xml_says_the_same() -> None:
+    """A tag a line; the narrative as it is (R4 http.html#pretty)."""
+    text = print_xml(PATIENT, indented=True)
+    assert parse_xml(text) == PATIENT
+    assert b'\n  <contained>\n    <Organization>\n      <id value="o"/>\n' in text
+    assert text.endswith(b"</Patient>\n")
+
+
 def test_comments_and_instructions_are_dropped() -> None:
     head = b'<?xml version="1.0"?><?xml-stylesheet href="x.css"?><!-- a <div> -->'
     raw = head + xml('<!-- b --><active value="true"/>')
