@@ -131,6 +131,7 @@ def add_user(
     fhir_user: Annotated[str, typer.Option(help="Who it is in FHIR, such as Practitioner/1.")] = "",
     full_name: str = "",
     patient: Annotated[list[str] | None, typer.Option(help="A patient whose record is the user's own.")] = None,
+    external: Annotated[str, typer.Option(help="PROVIDER:SUB of an external login; no password is made.")] = "",
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password.")] = False,
     mongo: Mongo = None,
     data: Data = None,
@@ -138,8 +139,9 @@ def add_user(
     """Add a user; without --password-stdin a password is made and shown once."""
 
     async def work(realm: Realm) -> str:
-        password = sys.stdin.readline().rstrip("\n") if password_stdin else realm.secret(12)
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else "" if external else realm.secret(12)
         fields = {"roles": role, "fhir_user": fhir_user or None, "name": full_name or name, "patients": patient or []}
+        fields |= {"external": external} if external else {}
         await known_roles(realm, role)
         await users.create(realm, name, password, fields)
         return "" if password_stdin else password

@@ -24,6 +24,7 @@ from fhir_server.auth_http import (
 )
 from profiles.outcome import FhirError
 from smart_auth import authorize, clients, keys, passkeys, principals, scopes, sessions, users, words
+from smart_auth import external as outside
 from smart_auth.authorize import Denied, PageError
 from smart_auth.realm import Record, digest
 
@@ -108,7 +109,8 @@ async def login_first(portal: Portal, held: Record, to: str) -> Response:
 async def login_page(portal: Portal, held: Record, name: str, app: str, username: str, **more: Any) -> Response:
     """The login form; `name` is the flow it belongs to, empty for the account page."""
     status = more.pop("status", 200)
-    values = {"csrf": held["csrf"], "flow": name, "app": app, "username": username, "providers": ()}
+    values: Record = {"csrf": held["csrf"], "flow": name, "app": app, "username": username}
+    values["providers"] = portal.realm.providers
     return page(portal, "login", status, await _target(portal, name), **{**values, **more})
 
 
@@ -140,6 +142,32 @@ async def log_in(portal: Portal, request: Request) -> Response:
     if user.get("totp"):
         return await _half(portal, held, name, user)
     return await entered(portal, request, held, name, user, ("pwd",))
+
+
+async def external(portal: Portal, request: Request) -> Response:
+    """GET /external: to the login of an external OpenID provider."""
+    held, cookie = await session(portal, request)
+    name = request.query_params.get("flow", "")
+    if name:
+        await authorize.load(portal.realm, name, held)
+    try:
+        target = await outside.begin(portal.realm, request.query_params.get("provider", ""), name, held)
+    except outside.Unusable as error:
+        return await login_page(portal, held, name, await _app(portal, name, held), "", fault=str(error), status=502)
+    return with_cookie(portal, redirect(target), cookie)
+
+
+async def external_back(portal: Portal, request: Request) -> Response:
+    """GET /external/back: from the provider; the user is logged in here, a second step of ours is still asked for."""
+    held, _ = await session(portal, request)
+    try:
+        user, name, methods = await outside.finish(portal.realm, request.query_params, held)
+    except outside.Unusable as error:
+        await portal.realm.note("login", {"user": "", "outcome": "refused", "address": peer(request)})
+        return message(portal, "This does not work", str(error), 403)
+    if user.get("totp"):
+        return await _half(portal, held, name, user)
+    return await entered(portal, request, held, name, user, methods)
 
 
 async def _app(portal: Portal, name: str, held: Record) -> str:

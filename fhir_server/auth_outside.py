@@ -7,14 +7,14 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from profiles.outcome import FhirError
-from smart_auth.realm import Fetch, Fetched, Hashing
+from smart_auth.realm import Fetch, Fetched, Hashing, Post
 
 MAX_BODY = 262_144
 SECONDS = 5.0
@@ -48,18 +48,31 @@ def fetcher(*, loopback: bool) -> Fetch:
     """
 
     async def fetch(url: str) -> Fetched:
-        return await asyncio.to_thread(_get, url, loopback)
+        return await asyncio.to_thread(_ask, "GET", url, loopback)
 
     return fetch
 
 
-def _get(url: str, loopback: bool) -> Fetched:
+def poster(*, loopback: bool) -> Post:
+    """Sends forms, as carefully as `fetcher` fetches."""
+
+    async def post(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Fetched:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        return await asyncio.to_thread(_ask, "POST", url, loopback, urlencode(form).encode(), {**headers, **kind})
+
+    return post
+
+
+def _ask(
+    method: str, url: str, loopback: bool, content: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Fetched:
     parts = urlsplit(url)
     address = _address(parts, loopback)
     connection = _connection(parts, address)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"Accept": "application/json", "Host": parts.netloc})
+        sent = {"Accept": "application/json", "Host": parts.netloc, **(headers or {})}
+        connection.request(method, target, content, sent)
         found = connection.getresponse()
         body = found.read(MAX_BODY + 1)
     except http.client.HTTPException as error:

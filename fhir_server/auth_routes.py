@@ -185,6 +185,8 @@ ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
     ("/flow", "GET", "person", auth_login.flow),
     ("/login", "POST", "person", auth_login.log_in),
     ("/mfa", "POST", "person", auth_login.second),
+    ("/external", "GET", "person", auth_login.external),
+    ("/external/back", "GET", "person", auth_login.external_back),
     ("/passkey/options", "POST", "program", auth_login.passkey_options),
     ("/passkey", "POST", "program", auth_login.passkey),
     ("/pick", "POST", "person", auth_login.pick),

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from fhir_server.auditing import Trail
 from fhir_server.auth_demo import open_demo
 from fhir_server.auth_http import Choice, Portal
-from fhir_server.auth_outside import bounded, fetcher
+from fhir_server.auth_outside import bounded, fetcher, poster
 from fhir_server.auth_routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
@@ -35,6 +35,7 @@ from search.params import Registry
 from search.values import Around
 from smart_auth import users
 from smart_auth.access import Principal
+from smart_auth.external import Provider
 from smart_auth.formulas import Pair
 from smart_auth.realm import Realm, Record, unnoted
 
@@ -117,7 +118,17 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
         answerable=answerable_by(context.registry),
         note=context.trail.note if context.trail else unnoted,
         registration=config.registration,
+        post=poster(loopback=is_loopback(config.base)),
+        providers=providers_of(config),
     )
+
+
+def providers_of(config: Config) -> tuple[Provider, ...]:
+    """The external OpenID providers of the configuration; a name that is no setting of one is a fault."""
+    try:
+        return tuple(Provider(**row) for row in config.providers)
+    except TypeError as error:
+        raise FhirError("value", f"FHIR_PROVIDERS is not understood: {error}.") from error
 
 
 def is_loopback(url: str) -> bool:

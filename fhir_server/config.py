@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +30,8 @@ class Config(BaseSettings):
     auth: Literal["smart", "none"] = "none"  # who may call; `none` is refused off loopback
 
     registration: Literal["off", "token", "open"] = "off"  # apps that register themselves: never, with a token, anyone
+
+    providers: tuple[dict[str, Any], ...] = ()  # external OpenID providers to log in with, see docs/smart.md
 
     rate_data: int = 60_000  # requests for data a minute and caller; 0 for no limit
     rate_files: int = 6_000  # requests for Binary, Media and DocumentReference a minute and caller

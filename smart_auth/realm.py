@@ -10,9 +10,12 @@ import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smart_auth.formulas import Pair
+
+if TYPE_CHECKING:
+    from smart_auth.external import Provider
 
 Record = dict[str, Any]
 
@@ -86,7 +89,14 @@ class KeySource:
 
 Hashing = Callable[[Callable[[], Any]], Awaitable[Any]]
 Fetch = Callable[[str], Awaitable[Fetched]]
+# A form sent by POST: address, fields, headers.
+Post = Callable[[str, Mapping[str, str], Mapping[str, str]], Awaitable[Fetched]]
 Note = Callable[[str, Record], Awaitable[None]]
+
+
+async def unreachable(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Fetched:
+    """A realm that sends nothing to anybody."""
+    raise OSError("nothing is sent")
 
 
 async def unnoted(kind: str, details: Record) -> None:
@@ -115,6 +125,8 @@ class Realm:
     registration: str = "off"
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     name: str = "FHIR server"
+    post: Post = unreachable
+    providers: tuple[Provider, ...] = ()
     jwks: dict[str, KeySource] = field(default_factory=dict)
 
     def secret(self, size: int = 32) -> str:

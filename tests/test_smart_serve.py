@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.demo_server import Demo
+
+pytestmark = pytest.mark.xdist_group("demo")
+ROOT = Path(__file__).parent.parent
 
 
 def fetch(url: str, token: str = "") -> tuple[int, Any]:
@@ -53,3 +62,36 @@ def test_the_capability_statement_tells_how_to_log_in(demo: Demo) -> None:
 def test_a_link_of_a_command_has_the_address_of_the_server(demo: Demo) -> None:
     """The command line knows under which address the server was started."""
     assert demo.command("user", "reset", "nurse").startswith(f"{demo.auth}/reset?token=")
+
+
+def tour() -> list[tuple[str, str]]:
+    """The commands of docs/smart.md that are to be pasted, each with what its output holds."""
+    steps: list[tuple[str, str]] = []
+    for line in (ROOT / "docs/smart.md").read_text().splitlines():
+        if line.startswith("        $ "):
+            steps.append((line[10:], ""))
+        elif line.startswith("        ") and steps and steps[-1][1] == "":
+            steps[-1] = (steps[-1][0], line.strip())
+        elif not line.strip() and steps and steps[-1][1] == "":
+            steps[-1] = (steps[-1][0], "-")
+    return [(command, "" if held == "-" else held) for command, held in steps]
+
+
+def test_the_five_minutes_of_an_app_developer(demo: Demo, tmp_path: Path) -> None:
+    """docs/smart.md: every command is pasted into one shell beside the server and says what the page shows."""
+    lines = ["set -e", f"ln -s {ROOT}/examples examples"]
+    for command, held in tour():
+        here = command.replace("http://127.0.0.1:8000", demo.root)
+        # A command in $(...) fails silently in an export: what it gave is looked at by the next line.
+        lines.append(f"{here} | tee said; grep -qF '{held}' said" if held else here)
+    assert len(lines) > 9
+    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FHIR_DATA": str(demo.folder)}
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=tmp_path,
+        env=os.environ | paths,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

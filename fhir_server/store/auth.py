@@ -40,6 +40,7 @@ KINDS: dict[str, list[IndexModel]] = {
     "launches": [EXPIRY],
     "assertions": [EXPIRY],
     "challenges": [EXPIRY],
+    "external": [EXPIRY],
     "resets": [EXPIRY],
     "registrations": [EXPIRY],
     "limits": [EXPIRY],
