@@ -576,6 +576,21 @@ async def test_refused_mutations(context: Context) -> None:
     assert (await fault(context, "mutation { PatientDelete(id: anna) }", PATIENT))[0] == 400
 
 
+async def test_a_mutation_that_fails_half_way(context: Context) -> None:
+    """What came before the fault is done and told, what comes after it is not carried out."""
+    query = "mutation { PatientDelete(id: anna) GroupCreate(res: {}) { id } ConditionDelete(id: c1) }"
+    answer = await send(context, query)
+    errors = json.loads(answer.body)["errors"]
+    assert (answer.status, [error.get("path") for error in errors]) == (
+        422,
+        [["GroupCreate"], ["ConditionDelete"], None],
+    )
+    assert errors[1]["message"] == "This was not carried out, as a part before it failed."
+    assert errors[2]["message"] == "Before that was carried out: delete Patient/anna."
+    assert (await ask(context, "GET", "Patient/anna")).status == 410
+    assert (await ask(context, "GET", "Condition/c1")).status == 200
+
+
 async def test_the_capability_statement_tells(context: Context) -> None:
     """Servers SHALL indicate that they support GraphQL."""
     rest = content(await ask(context, "GET", "metadata"))["rest"][0]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from graphql import (
     DocumentNode,
@@ -31,6 +31,8 @@ from profiles.json import encode, parse
 from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
 
+Rows: TypeAlias = list[tuple[Exception, dict[str, Any]]]
+
 SECONDS = 15.0  # that one request may take
 MOST_DESCRIBED = 3_000_000  # values of the description of the whole schema
 JSON = "application/json"
@@ -50,20 +52,23 @@ async def answer(
     asked: Asked, request: Request, context: Context, root: Resource | None, told: Sequence[str] = ()
 ) -> Response:
     """The answer to a query about the resource, or about the whole server; `told` are compartments it is from."""
+    reading = Reading(request, context, compartments=list(told))
     try:
         document = parsed(asked.query)
         operation = _operation(document, asked, request)
         if _describes(operation):
             return await _described(asked, context.registry, _kind(root))
-        reading = Reading(request, context, compartments=list(told))
         async with asyncio.timeout(SECONDS):
             return _done(await _data(document, operation, asked, reading, root), reading)
     except TimeoutError:
-        return failed([(FhirError("too-costly", f"The query takes more than {SECONDS:.0f} seconds."), {})], request)
+        rows: Rows = [(FhirError("too-costly", f"The query takes more than {SECONDS:.0f} seconds."), {})]
     except Faults as error:
-        return failed(error.rows, request)
+        rows = error.rows
     except FhirError as error:
-        return failed([(error, {})], request)
+        rows = [(error, {})]
+    if reading.done:
+        rows = [*rows, (FhirError("incomplete", f"Before that was carried out: {', '.join(reading.done)}."), {})]
+    return failed(rows, request)
 
 
 def _done(data: dict[str, Any], reading: Reading) -> Response:
@@ -77,7 +82,7 @@ def _done(data: dict[str, Any], reading: Reading) -> Response:
 class Faults(Exception):
     """What went wrong, each with where it did."""
 
-    def __init__(self, rows: list[tuple[Exception, dict[str, Any]]]) -> None:
+    def __init__(self, rows: Rows) -> None:
         super().__init__()
         self.rows = rows
 
@@ -119,7 +124,7 @@ async def _data(
 
 def _refuse(document: DocumentNode, errors: list[GraphQLError]) -> None:
     """Raise what went wrong: "a 200 with data, or an error", and nothing in between."""
-    rows: list[tuple[Exception, dict[str, Any]]] = []
+    rows: Rows = []
     for error in errors[:MOST_ERRORS]:
         place: dict[str, Any] = {"locations": [each.formatted for each in error.locations or ()]}
         path = error.path or place_of(error, document)
@@ -130,7 +135,7 @@ def _refuse(document: DocumentNode, errors: list[GraphQLError]) -> None:
         raise Faults(rows)
 
 
-def failed(rows: list[tuple[Exception, dict[str, Any]]], request: Request) -> Response:
+def failed(rows: Rows, request: Request) -> Response:
     """Errors in GraphQL's words, each with its OperationOutcome; the first decides the status."""
     answers = [failure(error, request) for error, _ in rows]
     told = []

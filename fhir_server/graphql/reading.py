@@ -29,12 +29,15 @@ WRITES = {"POST": ("create", create), "PUT": ("update", update), "DELETE": ("del
 class Reading:
     """One GraphQL request under way, in the name of its caller.
 
-    `compartments` are those of everything told, for the audit trail; `suffixes` are what `@slice` adds, by path.
+    `done` are the writes so far; `compartments` are those of everything told, for the audit trail; `suffixes` are what
+    `@slice` adds, by path.
     """
 
     request: Request
     context: Context
     values: int = 0
+    done: list[str] = field(default_factory=list)
+    stopped: bool = False
     compartments: list[str] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
     suffixes: dict[tuple[str | int, ...], list[str]] = field(default_factory=dict)
@@ -115,16 +118,23 @@ class Reading:
     # Writing
 
     async def write(self, method: str, kind: str, id: str = "", resource: Resource | None = None) -> Resource | None:
-        """Carry out a create, update or delete as REST does it, and have it told in the audit trail."""
+        """Carry out a create, update or delete as REST does it, and have it told in the audit trail.
+
+        After one that fails nothing more is carried out: the answer is an error, and what came before is told in it.
+        """
+        if self.stopped:
+            raise FhirError("processing", "This was not carried out, as a part before it failed.")
         parts = (kind, id) if id else (kind,)
         request = replace(self.request, method=method, parts=parts, query=[], headers={}, body=b"", resource=resource)
         interaction, _ = WRITES[method]
         try:
             answer = await self._written(request)
         except Exception as error:
+            self.stopped = True
             await self._tell(request, interaction, error)
             raise
         await self._tell(request, interaction, answer)
+        self.done.append(f"{interaction} {kind}/{answer.stored.id if answer.stored is not None else id}")
         if answer.stored is None:
             return None
         return self.loaded(access.shown(request, self.context, answer.stored))

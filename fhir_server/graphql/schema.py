@@ -49,6 +49,7 @@ NARROWED = {
     "_count": GraphQLArgument(GraphQLInt),
     "_offset": GraphQLArgument(GraphQLInt),
 }
+REFERENCE = {"_reference": GraphQLArgument(GraphQLNonNull(GraphQLString))}
 TEXT = {name: GraphQLArgument(GraphQLString) for name in ("_filter", "_sort")}
 
 
@@ -62,6 +63,9 @@ class Types:
         names = [QUERY, MUTATION, *FHIR_NAMES, *SCALARS, *(f"{name}Input" for name in FHIR_NAMES if name != ANY)]
         names += [f"{name}{tail}" for name in sorted(RESOURCE_TYPES) for tail in ("Connection", "Edge")]
         self.named: Lazy[Any] = Lazy(names, self._named)
+        # The same for every type that is referred to: one for each would take half a gigabyte.
+        found = [f"{name}{tail}" for name in RESOURCE_TYPES for tail in TAILS]
+        self._reverse = Lazy(found, lambda name: self._search(name, REFERENCE))
 
     def schema(self, type: str) -> Schema:
         """The schema of the server, or with a type that of one resource."""
@@ -103,7 +107,7 @@ class Types:
         if name == "resource":
             arguments = {"optional": GraphQLArgument(GraphQLBoolean), "type": GraphQLArgument(GraphQLString)}
             return GraphQLField(self.named[ANY], arguments, resolvers.target)
-        return self._search(name, {"_reference": GraphQLArgument(GraphQLNonNull(GraphQLString))})
+        return self._reverse[name]
 
     def _element(self, row: Field) -> GraphQLField:
         if row.type not in PRIMITIVES:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from fhir_server.auditing import Trail
 from fhir_server.gate import Caller
 from fhir_server.store import Store
+from profiles.json import parse
 from tests.hospital import Hospital, open_hospital
 from tests.test_access_oracle import CALLERS, generate
 
@@ -141,6 +144,33 @@ async def test_cursors_belong_to_their_caller(hospital: Hospital) -> None:
     follow = f'{{ ObservationConnection(_cursor: "{cursor}") {{ edges {{ resource {{ id }} }} }} }}'
     assert (await asked(hospital, hospital.app(), follow))[0] == 400
     assert (await asked(hospital, hospital.admin, follow))[0] == 200
+
+
+async def test_the_audit_trail_tells(hospital: Hospital) -> None:
+    """A query is told once with the patients it showed, each write of a mutation once with its own verb."""
+    trail = Trail(hospital.context, bytes(32))
+    await trail.journal.prepare()
+    hospital.context = replace(hospital.context, trail=trail)
+    query = "{ ConditionList { id subject { resource { id } } } }"
+    assert (await asked(hospital, hospital.admin, query))[0] == 200
+    create = 'mutation { ConditionCreate(res: {subject: {reference: "Patient/P1"}}) { id } ConditionDelete(id: c2) }'
+    assert (await asked(hospital, hospital.admin, create))[0] == 200
+    assert (await asked(hospital, hospital.app("patient/*.rs"), create))[0] == 403
+    await trail.move()
+    store: Any = hospital.context.store
+    rows = await store.reads.find_documents({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}}, sort={"_id": 1})
+    events: list[Any] = [parse(row["body"]) for row in rows]
+    told = [(event["subtype"][0]["code"], event["outcome"] == "0") for event in events]
+    assert told == [
+        ("operation", True),
+        ("create", True),
+        ("delete", True),
+        ("operation", True),
+        ("create", False),
+        ("operation", False),
+    ]
+    patients = {entity.get("what", {}).get("reference") for entity in events[0]["entity"]}
+    assert {"Patient/P1", "Patient/P2"} <= patients
 
 
 @pytest.mark.parametrize("name", CALLERS)
