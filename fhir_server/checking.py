@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from fhir_server import access
-from fhir_server.coded_values import code_faults, membership
+from fhir_server.coded_values import code_faults, membership, subsumption
 from fhir_server.context import Context, Request, Resource
 from fhir_server.ids import local_name
 from fhir_server.store import Store, Stored
@@ -175,6 +175,7 @@ async def full(
             wanted.noting(_resolver(targets, context)),
             wanted.noting(code_faults(terminology)),
             trees,
+            wanted.noting(subsumption(terminology)),
         )
         if size >= context.config.big_body:
             issues = await asyncio.to_thread(validate, resource, library, profiles=urls, options=options)

@@ -10,6 +10,7 @@ from fhir_server.context import Resource
 from fhir_server.respond import EPOCH
 from profiles.json import encode
 from profiles.outcome import FhirError
+from terminology.codes import subsumes as is_above
 from terminology.expand import Clock
 from terminology.library import Library
 from terminology.operations import Asking, run
@@ -48,6 +49,23 @@ def membership(terminology: Library) -> Callable[[Any, str, str], bool | None]:
         return known[key]
 
     return member_of
+
+
+def subsumption(terminology: Library) -> Callable[[Any, Any], bool | None]:
+    """Whether the first Coding or CodeableConcept is the second or above it, by any pair of codes of one system."""
+
+    def subsumes(first: Any, second: Any) -> bool | None:
+        pairs = [(a, b) for a in _codings(first) for b in _codings(second) if a.get("system") == b.get("system")]
+        said = [
+            is_above(terminology, a["system"], a.get("code", ""), b.get("code", "")) for a, b in pairs if "system" in a
+        ]
+        return True if True in said else None if not said or None in said else False
+
+    return subsumes
+
+
+def _codings(value: Any) -> list[Resource]:
+    return list(value.get("coding", [value])) if isinstance(value, dict) else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,32 @@ async def test_large_definitions_are_kept(context: Context) -> None:
     assert await expand(context, f"url={SETS}large&filter=c29998&count=5") == ["c29998"]
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (f"code.memberOf('{ICD10}?fhir_vs=isa/E11')", True),
+        (f"code.coding.first().memberOf('{ICD10}?fhir_vs=isa/E10')", False),
+        (f"code.memberOf('{SETS}animals')", True),
+        ("code.coding[0].subsumes(code.coding[1])", False),
+        ("code.coding[1].subsumes(code)", True),
+        ("code.coding[0].subsumedBy(code.coding[1])", True),
+        ("code.coding[0].subsumes(code.coding[2])", None),
+    ],
+)
+async def test_fhirpath_asks_the_terminology(context: Context, expression: str, expected: bool | None) -> None:
+    """memberOf(), subsumes() and subsumedBy() (http://hl7.org/fhir/R4/fhirpath.html), stored value sets too."""
+    await stored(context, system("1", concept("dog")))
+    await stored(context, value_set("animals", {"system": ANIMALS}))
+    coding = [{"system": ICD10, "code": "E11.65"}, {"system": ICD10, "code": "E11"}, {"system": ANIMALS, "code": "dog"}]
+    rows = [
+        {"name": "expression", "valueString": expression},
+        {"name": "resource", "resource": {"resourceType": "Condition", "code": {"coding": coding}}},
+    ]
+    answer = await ask(context, "POST", "$fhirpath", {"resourceType": "Parameters", "parameter": rows})
+    found = [row["valueBoolean"] for row in content(answer).get("parameter", ())]
+    assert found == ([] if expected is None else [expected])
+
+
 async def test_what_a_search_does_not_know_is_an_error(context: Context) -> None:
     """400 that names the value set."""
     answer = await ask(context, "GET", f"Condition?code:in={SETS}none")

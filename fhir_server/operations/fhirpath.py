@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from fhir_server.coded_values import membership, subsumption
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
 from fhir_server.respond import Response, resource_answer
+from fhir_server.store.terms import terms_of
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import encode
 from profiles.model import RESOURCE_TYPES, element
 from profiles.outcome import FhirError
+from terminology.library import Library
 
+# Functions that ask the terminology.
+TERMINOLOGY = ("memberOf", "subsumes", "subsumedBy")
 # What Parameters cannot hold, such as Patient.contact, comes as JSON in this extension, as other servers do it.
 JSON_VALUE = "http://fhir.forms-lab.com/StructureDefinition/json-value"
 _OPEN = element("Parameters.parameter", "value")
@@ -30,13 +36,23 @@ async def run(call: Call, context: Context) -> Response:
             raise FhirError("required", "$fhirpath needs the parameter resource.", "resource", status=400)
         resource = await stored_resource(call, context)
     expression = str(call.one("expression"))
-    nodes = await asyncio.to_thread(_evaluated, expression, resource, context)
+    if any(name in expression for name in TERMINOLOGY):
+        # What it needs of stored definitions is looked up between two tries, so it cannot run beside the others.
+        work = partial(_evaluated, expression, resource, context)
+        nodes = await terms_of(context.store, context.registry).ask(work)
+    else:
+        nodes = await asyncio.to_thread(_evaluated, expression, resource, context)
     rows = [result(node) for node in nodes]
     return resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
 
 
-def _evaluated(expression: str, resource: Resource, context: Context) -> list[Node]:
-    found: list[Node] = list(compile(expression)(resource, Environment(now=context.now())))
+def _evaluated(expression: str, resource: Resource, context: Context, terminology: Library | None = None) -> list[Node]:
+    environment = Environment(
+        now=context.now(),
+        member_of=membership(terminology) if terminology else None,
+        subsumes=subsumption(terminology) if terminology else None,
+    )
+    found: list[Node] = list(compile(expression)(resource, environment))
     return found
 
 

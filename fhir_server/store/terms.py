@@ -51,6 +51,9 @@ _MOST_ROUNDS = 200
 Found = dict[Key, tuple[Names, Loose]]
 
 
+_NOTHING = Loose(())
+
+
 class Missing(Exception):
     """A definition that has not been looked up for this request."""
 
@@ -149,10 +152,12 @@ class Terms:
             found[key] = names, await self._loaded(key, names)
 
     async def _names(self, keys: Iterable[Key]) -> list[Names]:
-        return await asyncio.gather(*(self._lookups(key) for key in keys))
+        return [await found for found in [self._lookups(key) for key in keys]]
 
     async def _loaded(self, key: Key, names: Names) -> Loose:
         """The definitions as a layer; the same versions give the same layer, with what it has indexed."""
+        if not names:
+            return _NOTHING
         kept = self._loose.get(key)
         if kept is not None and kept[0] == names:
             self._loose.move_to_end(key)
@@ -160,10 +165,9 @@ class Terms:
         resources = await asyncio.gather(*(self._read(name, version) for name, version in names if version))
         systems = [await self.files.system(self._tables[name]) for name, version in names if not version]
         layer = Loose((r for r in resources if r is not None), systems)
-        if names:
-            self._loose[key] = (names, layer)
-            while len(self._loose) > _KEPT:
-                self._loose.popitem(last=False)
+        self._loose[key] = (names, layer)
+        while len(self._loose) > _KEPT:
+            self._loose.popitem(last=False)
         return layer
 
     async def _read(self, name: str, version: int) -> Json | None:
@@ -176,34 +180,37 @@ class Terms:
 
     async def _look_up(self, keys: list[Key]) -> list[Names]:
         """Names and versions of the resources with each url, in one query."""
+        found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
+        for names in await asyncio.gather(self._resources(keys), self._packed(keys)):
+            for key, more in names.items():
+                found[key] += more
+        return [tuple(sorted(found[key])) for key in keys]
+
+    async def _resources(self, keys: list[Key]) -> dict[Key, list[tuple[str, int]]]:
+        """The stored resources with each url, and all of a kind."""
         entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys if url != ALL}
         found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
         for kind, _ in [key for key in keys if key[1] == ALL]:
             rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, {"$slice": 1})
             found[kind, ALL] = [(r["_id"], r["v"]) for r in rows if "s" in r]
-        stored, packed = await asyncio.gather(self._written(list(entries)), self._packed(keys))
-        for row in stored:
-            for entry in row.get("s", ()):
-                key = entries.get(entry)
-                if key is not None and row["_id"].startswith(f"{key[0]}/"):
-                    found[key].append((row["_id"], row["v"]))
-        for key, rows in packed.items():
-            self._tables |= {row["name"]: row for row in rows}
-            found[key] += [(row["name"], 0) for row in rows]
-        return [tuple(sorted(found[key])) for key in keys]
+        if entries:
+            within = {"$in": list(entries)}
+            # Of the entries only the one asked for: a definition may have 100,000.
+            for row in await self._rows({"s": within}, {"$elemMatch": within}):
+                for entry in row.get("s", ()):
+                    key = entries.get(entry)
+                    if key is not None and row["_id"].startswith(f"{key[0]}/"):
+                        found[key].append((row["_id"], row["v"]))
+        return found
 
-    async def _written(self, entries: list[str]) -> list[Json]:
-        within = {"$in": entries}
-        # Of the entries only the one asked for: a definition may have 100,000.
-        return await self._rows({"s": within}, {"$elemMatch": within}) if entries else []
-
-    async def _packed(self, keys: list[Key]) -> dict[Key, list[Json]]:
-        """The packed tables of each code system that is asked for."""
+    async def _packed(self, keys: list[Key]) -> dict[Key, list[tuple[str, int]]]:
+        """The packed tables of each code system that is asked for, by their digests."""
         urls = [url for kind, url in keys if kind == "CodeSystem" and url != ALL]
         found = {("CodeSystem", url): rows for url, rows in (await self.files.rows(urls)).items()} if urls else {}
         if ("CodeSystem", ALL) in keys:
             found["CodeSystem", ALL] = await self.files.every()
-        return found
+        self._tables |= {row["name"]: row for rows in found.values() for row in rows}
+        return {key: [(row["name"], 0) for row in rows] for key, rows in found.items()}
 
     async def _rows(self, filter: Json, entries: Json) -> list[Json]:
         rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": entries})

@@ -37,7 +37,8 @@ class Library:
     `find(kind, canonical)` gives a conformance resource beyond the base definitions, `member_of(value, type, value
     set)` says whether a code, Coding, CodeableConcept, Quantity, string or uri is in a value set (None: cannot tell),
     `resolve(reference)` gives a stored resource, `code_fault(coding)` gives severity and text of what is wrong with the
-    code or the display of a Coding or a Quantity's unit.
+    code or the display of a Coding or a Quantity's unit, `subsumes(a, b)` whether one Coding or CodeableConcept is the
+    other or above it.
     """
 
     find: Callable[[str, str], Json | None] = _nothing
@@ -45,6 +46,7 @@ class Library:
     resolve: Callable[[str], Json | None] = _nowhere
     code_fault: Callable[[Json], tuple[str, str] | None] = _no_fault
     trees: dict[str, Definition | None] = field(default_factory=dict)
+    subsumes: Callable[[Any, Any], bool | None] | None = None
 
     def definition(self, kind: str, url: str) -> Json | None:
         """A definition by canonical url, with or without a version (http://hl7.org/fhir/R4/references.html#canonical)."""

@@ -79,6 +79,7 @@ class Report:
                 root=spot.root,
                 resolve=lambda reference: find_target(self.library, spot, reference),
                 member_of=self.library.member_of,
+                subsumes=self.library.subsumes,
                 conforms=self.conforms,
             )
         return made
