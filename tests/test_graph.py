@@ -254,3 +254,29 @@ async def test_the_gate(store: Store) -> None:
     narrow = hospital.app("patient/Observation.rs patient/GraphDefinition.rs")
     answer = await hospital.ask(narrow, "GET", url)
     assert set(told(parse(answer.body))[0]) == {"Observation/mix"}
+
+
+async def test_a_document_by_a_graph(context: Context) -> None:
+    """R4 $document: `graph` says what a document holds beside the Composition's own targets."""
+    head = {
+        "resourceType": "Composition",
+        "id": "doc",
+        "status": "final",
+        "type": {"text": "Note"},
+        "subject": reference("Patient/P1"),
+        "date": "2026-01-01",
+        "author": [reference("Organization/up")],
+        "title": "Note",
+        "section": [{"title": "Lists", "entry": [reference("List/l")]}],
+    }
+    assert (await ask(context, "PUT", "Composition/doc", head)).status == 201
+    items = {"path": "List.entry.item", "target": [{"type": "Observation"}]}
+    link = {"path": "Composition.section.entry", "target": [{"type": "List", "link": [items]}]}
+    await ask(context, "PUT", "GraphDefinition/g", definition(link, start="Composition"))
+    answer = await ask(context, "GET", f"Composition/doc/$document?graph={URL}")
+    names = [row["fullUrl"].removeprefix("http://test/fhir/") for row in content(answer)["entry"]]
+    assert names[0] == "Composition/doc"
+    assert set(names[1:]) == {"List/l", "Observation/o1", "Observation/o2", "Organization/up", "Patient/P1"}
+    await ask(context, "PUT", "GraphDefinition/g", definition(link | {"min": 2}, start="Composition"))
+    answer = await ask(context, "GET", f"Composition/doc/$document?graph={URL}")
+    assert (answer.status, "at least 2 are expected" in text_of(answer)) == (422, True)

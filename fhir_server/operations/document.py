@@ -10,6 +10,7 @@ from fhir_server.context import Context, Request, Resource
 from fhir_server.integrity import targets
 from fhir_server.interactions.create import create_new
 from fhir_server.operations.call import Call
+from fhir_server.operations.graph import walked
 from fhir_server.operations.stored import stored_version
 from fhir_server.respond import Response, instant_text, resource_answer
 from fhir_server.store import Stored
@@ -22,13 +23,12 @@ MOST = 1_000  # resources of a document
 
 async def run(call: Call, context: Context) -> Response:
     """A Bundle of type document: the Composition first, then everything it leads to, each resource once."""
-    if call.one("graph") is not None:
-        raise FhirError("not-supported", "$document does not take a graph.", "graph", status=501)
     id = call.id or str(call.one("id") or "").rpartition("/")[2]
     if not id:
         raise FhirError("required", "$document needs an instance or the parameter id.", "id", status=400)
     first = await stored_version(replace(call, type="Composition", id=id), context)
-    document = _bundle(await _reached(first, call.request, context), context)
+    chosen = _reached(first, call.request, context) if call.one("graph") is None else _led(first, call, context)
+    document = _bundle(await chosen, context)
     if call.one("persist"):
         await _keep(document, call.request, context)
     return resource_answer(document)
@@ -49,6 +49,21 @@ async def _reached(first: Stored, request: Request, context: Context) -> list[tu
         seen = [await view_target(request, context, name) for name in wanted if name not in found]
         front = [stored for stored in seen if stored is not None]
     return list(found.values())
+
+
+async def _led(first: Stored, call: Call, context: Context) -> list[tuple[Stored, Resource]]:
+    """The Composition, what the GraphDefinition leads to, and what the Composition refers to itself.
+
+    Either a full document or an error: FhirError 422 where a rule of the definition is broken.
+    """
+    walk = await walked(first, call, context)
+    if walk.warnings:
+        raise FhirError.of([replace(issue, severity="error") for issue in walk.warnings])
+    for name in sorted(targets(walk.take(first)[1], context.config.base)):
+        stored = await view_target(call.request, context, name)
+        if stored is not None:
+            walk.take(stored)
+    return list(walk.found.values())
 
 
 def _bundle(rows: list[tuple[Stored, Resource]], context: Context) -> dict[str, Any]:

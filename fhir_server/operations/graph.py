@@ -35,10 +35,15 @@ Row = tuple[Stored, Resource]
 
 async def run(call: Call, context: Context) -> Response:
     """A searchset: the instance is the match, what its links lead to is included, and what breaks a rule is told."""
-    first = await stored_version(call, context)
+    walk = await walked(await stored_version(call, context), call, context)
+    return _answer(walk, call, context)
+
+
+async def walked(first: Stored, call: Call, context: Context) -> Walk:
+    """All that the parameter `graph` leads to from a resource."""
     definition = await _definition(str(call.one("graph")), call, context)
-    if definition["start"] not in (call.type, ANY):
-        text = f"The graph starts at {definition['start']}, not at {call.type}."
+    if definition["start"] not in (first.type, ANY):
+        text = f"The graph starts at {definition['start']}, not at {first.type}."
         raise FhirError("invalid", text, "graph")
     walk = Walk(call, context)
     root = walk.take(first)
@@ -47,7 +52,7 @@ async def run(call: Call, context: Context) -> Response:
             await walk.follow(root, definition.get("link", ()), "GraphDefinition")
     except TimeoutError:
         raise FhirError("too-costly", f"The graph takes more than {SECONDS:.0f} seconds.") from None
-    return _answer(walk, call, context)
+    return walk
 
 
 def _answer(walk: Walk, call: Call, context: Context) -> Response:
