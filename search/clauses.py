@@ -121,13 +121,15 @@ class Coded:
     """Membership of a code in what terminology says: `how` is in, below or above; `value` as the query gave it.
 
     The shell turns it into entries through the terminology function before the clause is executed. `bare` are
-    (key, system) of elements whose codes carry no system because their value set implies it.
+    (key, system) of elements whose codes carry no system because their value set implies it. `name` is that of the
+    criterion, for errors.
     """
 
     keys: tuple[str, ...]
     how: str
     value: str
     bare: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,9 @@ FAULTS = (
     ("Patient?_page=abc", "_page", "not one of this server's"),
     ("Patient?=x", "http.", "Unknown search parameter ''"),
     ("Patient?_id:below=x", "http._id:below", "_id has no modifier"),
+    ("Observation?code:in=http://nowhere", "http.code:in", "could not be found"),
+    ("Observation?code:not-in=http://nowhere", "http.code:not-in", "could not be found"),
+    ("Observation?code:below=x", "http.code:below", "a code with its system"),
     ("Location?near=1", "http.near", "latitude|longitude|distance|units"),
     ("Observation?code-value-quantity=a", "http.code-value-quantity", "is not code$value-quantity"),
 )

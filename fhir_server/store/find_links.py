@@ -36,6 +36,7 @@ from search.filters import compile, is_seen, widened
 from search.matches import Subject, matches
 from search.params import TYPE_CODES
 from search.plan import candidates
+from search.query import placed
 from search.types.reference import PART_OF
 
 if TYPE_CHECKING:
@@ -97,7 +98,10 @@ class Links:
         """The codes that terminology names, as entries."""
         if self.search.terms is None:
             raise FhirError("not-supported", f":{clause.how} needs terminology, which this server runs without")
-        pairs = await self.search.terms(clause.how, clause.value)
+        try:
+            pairs = await self.search.terms(clause.how, clause.value)
+        except FhirError as error:
+            raise placed(error, clause.name) if error.status < 500 else error from None
         return await named(self.search, clause, pairs, self.few)
 
     async def _listed(self, clause: Listed) -> Clause:

@@ -184,7 +184,7 @@ def texts_of(kind: str, value: Any) -> Iterator[str]:
         yield value
 
 
-def member(how: str) -> Any:
+def member(how: str, modifier: str = "") -> Any:
     """`:in`, `:below` and `:above`: codes that terminology knows."""
 
     def match(parameter: Parameter, value: str, around: Around) -> Clause:
@@ -196,7 +196,7 @@ def member(how: str) -> Any:
             for r in a.place.routes
             for uri in sorted(implied_systems(r.type, r.value_set))
         )
-        return Coded(parameter.keys, how, unescape(value), bare)
+        return Coded(parameter.keys, how, unescape(value), bare, f"{parameter.code}:{modifier or how}")
 
     return match
 
@@ -217,7 +217,7 @@ def coded_texts(clause: Coded, codes: Iterable[tuple[str, str]]) -> tuple[str, .
 
 def not_in(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:not-in`: no coding is in the value set."""
-    return without(member("in")(parameter, value, around))
+    return without(member("in", "not-in")(parameter, value, around))
 
 
 EMIT = {
