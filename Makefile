@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 
-.PHONY: run test lint types check format bench lock clean
+.PHONY: run test lint types check format bench bench-search bench-validate bench-terminology lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -34,7 +34,18 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
+
+# Each takes --quick: make bench-search BENCH=--quick
+bench-search: $(READY)
+	$(BIN)/python -m bench.search $(BENCH)
+
+bench-validate: $(READY)
+	$(BIN)/python -m bench.validate $(BENCH)
+	$(BIN)/python -m bench.fhirpath
+
+bench-terminology: $(READY)
+	$(BIN)/python -m bench.terminology $(BENCH)
 
 # Pinned versions with hashes, and no index address: any mirror serves.
 lock:

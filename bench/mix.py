@@ -63,7 +63,8 @@ def _renamed(group: list[dict[str, Any]], number: int) -> Iterator[dict[str, Any
         if found["resourceType"] == "Patient":
             letters = random.Random(number).choices("abcdefghilmnoprstu", k=7)
             found["name"][0]["family"] = "".join(letters).capitalize()
-            found["identifier"] = [{"system": MRN, "value": f"M{number:07d}"}]
+            place = group.index(resource)  # a newborn is in the group of its mother
+            found["identifier"] = [{"system": MRN, "value": f"M{number:07d}.{place}"}]
         yield found
 
 

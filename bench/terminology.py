@@ -1,4 +1,4 @@
-"""`python -m bench.terminology [--big N]`: terminology in one process, without HTTP; one table at the end."""
+"""`python -m bench.terminology [--quick] [--big N]`: terminology in one process, without HTTP; one table at the end."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ ASKED: dict[str, tuple[str, str, dict[str, str]]] = {
 
 def main() -> None:
     """Print the table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--big", type=int, default=0, help="also a generated system of so many concepts")
+    arguments = argparse.ArgumentParser(prog="python -m bench.terminology", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="a tenth of the repetitions, no generated system")
+    arguments.add_argument("--big", type=int, default=500_000, help="concepts of a generated system; 0 for none")
+    asked = arguments.parse_args()
+    times = 20 if asked.quick else 200
     before = _memory()
     started = time.perf_counter()
     library = Library([shipped()])
@@ -69,13 +72,13 @@ def main() -> None:
     print(f"{'operation':<32}{'p50 ms':>9}{'p99 ms':>9}{'a second':>11}")
     for name, (kind, operation, query) in ASKED.items():
         asking = Asking(library, of_query(query.items()), CLOCK)
-        _row(name, lambda k=kind, o=operation, a=asking: encode(run(k, o, a)))  # type: ignore[misc]
+        _row(name, lambda k=kind, o=operation, a=asking: encode(run(k, o, a)), times)  # type: ignore[misc]
     print(f"memory: {_memory() - before:.0f} MB more than before")
-    if size := arguments.parse_args().big:
-        _big(size)
+    if asked.big and not asked.quick:
+        _big(asked.big)
 
 
-def _row(name: str, work: Callable[[], object], times: int = 200) -> None:
+def _row(name: str, work: Callable[[], object], times: int) -> None:
     work()
     taken = sorted(_timed(work) for _ in range(times))
     middle = taken[times // 2]
