@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -237,6 +238,37 @@ async def test_links_from_the_smaller_side(store: Store, monkeypatch: pytest.Mon
         monkeypatch.setattr("fhir_server.store.find_links.MOST_SOURCES", most)
         assert [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts] == expected
         assert [(await ask(store, f"{t}&_summary=count")).total for t in texts] == [20, 12, 6, 20]
+
+
+async def test_a_first_page_counts_what_matches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page and total are those of looking at everything, whether few match, many, or more than are counted."""
+    people = [patient(f"p{n:02}", gender="male" if n % 3 else "female", birthDate=f"19{n + 20}") for n in range(30)]
+    for n, person in enumerate(people):
+        person["name"] = [{"family": f"Ab{'ce'[n % 2]}{29 - n:02}"}]
+    await put(store, *people)
+    texts = (
+        "family=abc",
+        "family:contains=e",
+        "family=abc,abe1&gender=male",
+        "gender=male&birthdate=gt1930",
+        "gender=x",
+    )
+    sorts = ("", "&_sort=family", "&_sort=-gender,birthdate")
+    asked = [f"Patient?{t}{s}" for t in texts for s in sorts]
+    whole = [names(await ask(store, f"{t}&_count=100")) for t in asked]
+    assert [len(w) for w in whole[::3]] == [15, 15, 14, 13, 0]
+    for most, measured in ((5_000, 1_000), (3, 2), (14, 5)):
+        monkeypatch.setattr("fhir_server.store.find_plan._MEASURES", WeakKeyDictionary())
+        monkeypatch.setattr("fhir_server.store.find_plan._HABITS", WeakKeyDictionary())
+        for room in ("find_first", "find_plan", "find"):
+            monkeypatch.setattr(f"fhir_server.store.{room}.MOST", most)
+        for room in ("find_plan", "find"):
+            monkeypatch.setattr(f"fhir_server.store.{room}.MEASURED", measured)
+        for text, expected in zip(asked, whole, strict=True):
+            first = await ask(store, f"{text}&_count=4&_total=accurate")
+            assert (names(first), first.total) == (expected[:4], len(expected)), (text, most)
+            if first.next:
+                assert names(await ask(store, f"{text}&_count=4", cursor=first.next)) == expected[4:8], (text, most)
 
 
 async def test_large_results_are_walked_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

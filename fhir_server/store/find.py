@@ -14,7 +14,7 @@ from fhir_server.store.find_first import first_rows, is_first
 from fhir_server.store.find_includes import included
 from fhir_server.store.find_links import Links
 from fhir_server.store.find_order import sorted_rows
-from fhir_server.store.find_plan import MEASURED, estimated, leaves_many, plan, remember, remembered, walked
+from fhir_server.store.find_plan import MEASURED, MOST, estimated, leaves_many, plan, remember, remembered, walked
 from fhir_server.store.find_rank import asks, ranked_rows
 from fhir_server.store.reads import snapshot_of, snapshot_text
 from fhir_server.store.records import Document, Stored, stored_of
@@ -305,7 +305,8 @@ async def _total(search: Search, position: Position | None, size: int, more: boo
         return None
     if not more:
         return size
-    if seen and search.counted is not None and search.counted <= MEASURED:
+    wanted = MEASURED if asked is None else MOST
+    if seen and search.counted is not None and search.counted <= wanted:
         return search.counted
     if asked in ("accurate", "estimate"):
         return await total_of(search)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.store.find_first import first_page, is_first
-from fhir_server.store.find_plan import MEASURED, is_large, plan
+from fhir_server.store.find_plan import MOST, is_large, plan
 from fhir_server.store.records import Document
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, Between, Clause, Every, Kinds, every, some
@@ -33,7 +33,7 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
     """The next documents in the order of the query."""
     sort = search.query.sort
     if len(sort) == 1 and await is_large(search, clause):
-        search.counted = MEASURED + 1
+        search.counted = MOST + 1
         if sort[0].code == "_lastUpdated":
             return await _by_update(search, clause, sort[0], position, limit)
         if sort[0].parameter is not None and sort[0].parameter.type == "date" and not sort[0].hops:
