@@ -119,6 +119,30 @@ async def test_l03_guessing_is_slowed_down_and_the_owner_gets_in_again(browser: 
     assert {note["outcome"] for note in world.noted("login")} == {"refused", "throttled", "success"}
 
 
+async def test_d23_200_logins_at_once_block_nobody(world: World) -> None:
+    """The hashes run in a bounded pool: others wait far less than for one hash; beyond the queue it is 429."""
+    begin = time.perf_counter()
+    await users.by_password(world.realm, "ada", "wrong password")
+    one = time.perf_counter() - begin
+
+    async def attempt(number: int) -> str:
+        try:
+            return "in" if await users.by_password(world.realm, f"user{number}", "wrong password") else "refused"
+        except FhirError as error:
+            assert (error.status, error.headers["Retry-After"]) == (429, "2")
+            return "throttled"
+
+    flood = asyncio.gather(*(attempt(number) for number in range(200)))
+    late: list[float] = []
+    while not flood.done():
+        begin = time.perf_counter()
+        await asyncio.sleep(0.005)
+        late.append(time.perf_counter() - begin - 0.005)
+    outcomes = await flood
+    assert set(outcomes) == {"refused", "throttled"}
+    assert statistics.median(late) < one / 2
+
+
 async def test_l03_spraying_one_password_over_many_accounts(browser: Browser) -> None:
     """Attempts from one address are limited over all accounts."""
     await browser.open("/auth/account")
