@@ -11,6 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from fhir_server.context import Context
+from fhir_server.loading.direct import Direct
+from fhir_server.loading.hospital import load_hospital
 from fhir_server.store import Store
 from profiles.json import parse
 from profiles.packages import read_package
@@ -309,6 +311,18 @@ async def test_it_fits_the_ips_profiles(context: Context, patient: str) -> None:
         for resource in (row for row in entries(bundle).values() if row["resourceType"] == kind):
             own = validate(resource, guide(), profiles=[f"{ips}/{kind}-uv-ips"])
             assert [issue.text for issue in own if issue.severity == "error"] == [], resource["id"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GUIDES, reason="the package hl7.fhir.uv.ips is not at hand (FHIR_SHARED/igs, FHIR_IPS)")
+async def test_summaries_of_the_hospital_fit(store: Store) -> None:
+    """What the generator makes of whole lives becomes summaries without a fault."""
+    made = context_on(store)
+    await load_hospital(Direct(made), 2)
+    for row in content(await ask(made, "GET", "Patient"))["entry"]:
+        bundle = await summary(made, f"Patient/{row['resource']['id']}/$summary")
+        assert len(bundle["entry"]) > 10
+        assert [issue.text for issue in validate(bundle, guide()) if issue.severity == "error"] == []
 
 
 def _without_texts(row: Any) -> Any:
