@@ -19,6 +19,7 @@ from fhir_server.store.terms import Key, terms_of
 from profiles.json import parse
 from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, name_of, of_record
+from terminology.content import shipped
 from terminology.expand import Clock
 from terminology.library import Library
 from terminology.operations import Asking
@@ -26,12 +27,6 @@ from terminology.operations import run as answer
 from terminology.request import Parameters, of_query, of_resource
 
 CONTROLS = frozenset(("_format", "_pretty", "_summary", "_elements"))
-# Parameters that name a definition which the answer will most likely need: looked up before it is asked for.
-LIKELY = {
-    "url": ("ValueSet", "CodeSystem", "ConceptMap"),
-    "system": ("CodeSystem",),
-    "valueSet": ("ValueSet",),
-}
 CLOSURES = "closure"
 _ATTEMPTS = 5
 
@@ -83,16 +78,34 @@ def parameters_of(call: Call) -> Parameters:
 
 
 def likely(kind: str, asked: Parameters, instance: Resource | None) -> Iterable[Key]:
-    """The definitions to look up at once."""
-    named = [
-        (k, str(v)) for name, kinds in LIKELY.items() for v in asked.all(name) for k in kinds if isinstance(v, str)
-    ]
-    coding = asked.first("coding")
-    if isinstance(coding, dict) and coding.get("system"):
-        named.append(("CodeSystem", str(coding["system"])))
-    found = [(k, url.partition("|")[0]) for k, url in named if k in (kind, "CodeSystem")]
-    included = (instance or {}).get("compose", {}).get("include", ())
-    return [*found, *(("CodeSystem", row["system"]) for row in included if "system" in row)]
+    """The definitions to look up at once: one round to the database where the answer would ask for them in turn."""
+    urls = [str(url).partition("|")[0] for url in asked.all("url")]
+    systems = [url.partition("?")[0] for url in urls if "?" in url]
+    if kind != "ConceptMap":
+        systems += [str(url) for url in asked.all("system")]
+        systems += [c["system"] for c in _codings(asked) if isinstance(c.get("system"), str)]
+    if kind == "ValueSet":
+        systems += _included(instance or _known(urls))
+    return [*((kind, url) for url in urls), *(("CodeSystem", system) for system in systems)]
+
+
+def _codings(asked: Parameters) -> Iterable[Resource]:
+    for value in [*asked.all("coding"), *asked.all("codeableConcept")]:
+        codings = value.get("coding", [value]) if isinstance(value, dict) else ()
+        yield from (c for c in codings if isinstance(c, dict)) if isinstance(codings, list) else ()
+
+
+def _known(urls: list[str]) -> Resource | None:
+    """The shipped value set of this url."""
+    versions = shipped().versions("ValueSet", urls[0]) if urls else ()
+    return (
+        shipped().resource("ValueSet", urls[0], shipped().newest("ValueSet", urls[0], versions)) if versions else None
+    )
+
+
+def _included(value_set: Resource | None) -> list[str]:
+    rows = (value_set or {}).get("compose", {}).get("include", ())
+    return [row["system"] for row in rows if isinstance(row.get("system"), str)]
 
 
 async def close_table(call: Call, context: Context) -> Response:
