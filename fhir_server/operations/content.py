@@ -9,14 +9,21 @@ from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
 from fhir_server.respond import Response, resource_answer
+from fhir_server.writing import refuse_faults
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from profiles.patch import diff
+from profiles.validate import check
 
 
 async def convert(call: Call, context: Context) -> Response:
-    """The resource as it was sent, in the format of Accept (http://hl7.org/fhir/R4/resource-operation-convert.html)."""
-    return resource_answer(call.one("input"))
+    """The resource as it was sent, in the format of Accept (http://hl7.org/fhir/R4/resource-operation-convert.html).
+
+    One with faults is refused: what the other format has no place for would be lost.
+    """
+    resource = call.one("input")
+    refuse_faults(check(resource))
+    return resource_answer(resource)
 
 
 async def difference(call: Call, context: Context) -> Response:
@@ -31,14 +38,22 @@ async def difference(call: Call, context: Context) -> Response:
 async def _versions(call: Call, context: Context) -> tuple[Resource, Resource]:
     after = await stored_resource(call, context)
     given = call.one("fromVersion")
-    number = int(after["meta"]["versionId"]) - 1 if given is None else int(str(given)) if str(given).isdigit() else 0
-    if number < 1:
+    before = str(int(after["meta"]["versionId"]) - 1) if given is None else str(given)
+    if before == "0":
         raise FhirError("not-found", f"{call.type}/{call.id} has no earlier version.", "fromVersion")
-    return await stored_resource(replace(call, version=str(number)), context), after
+    try:
+        return await stored_resource(replace(call, version=before), context), after
+    except FhirError as error:
+        if error.code != "not-found":
+            raise
+        text = f"{call.type}/{call.id} has no version {before}."
+        raise FhirError("not-found", text, "fromVersion") from None
 
 
 async def _named(call: Call, name: str, context: Context) -> Resource:
     given = call.one(name)
+    if given is None:
+        raise FhirError("required", f"$diff needs the parameter {name}.", name, status=400)
     text = given.get("reference", "") if isinstance(given, dict) else str(given or "")
     name_of, _, version = text.removeprefix(f"{context.config.base}/").partition("/_history/")
     type, _, id = name_of.partition("/")

@@ -17,7 +17,7 @@ from fhir_server.paging import count_asked, page_url, self_url
 from fhir_server.respond import Response, milliseconds, searchset
 from fhir_server.store import Stored
 from fhir_server.store.find import Found, find
-from profiles.model import COMPARTMENTS
+from profiles.model import COMPARTMENTS, RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kinds, every, some
 from search.criteria import Criteria
@@ -65,10 +65,12 @@ async def run(call: Call, context: Context) -> Response:
     following = _following(scope, found, pairs)
     if following is not None:
         links["next"] = page_url(call.request, context, following, about)
-    shown = [_row(stored, call, context) for stored in found.matches]
+    wanted = _wanted(pairs)
+    shown = [_row(stored, call, context) for stored in found.matches if not wanted or stored.type in wanted]
     # A Group leads to other patients, and they are nobody's business here.
-    extra = [_row(stored, call, context) for stored in found.included if stored.type != scope.compartment]
-    total = found.total if len(scope.ids) < 2 else None
+    others = [stored for stored in found.included if stored.type != scope.compartment]
+    extra = [_row(stored, call, context) for stored in others if not wanted or stored.type in wanted]
+    total = found.total if len(scope.ids) < 2 and wanted <= set(_types(scope.compartment)) else None
     told = tuple(stored.compartment for stored, _ in (*shown, *extra))
     return Response(200, {}, searchset(shown, extra, context=context, total=total, links=links), compartments=told)
 
@@ -116,13 +118,25 @@ async def _page(scope: Scope, pairs: Pairs, cursor: Any, call: Call, context: Co
     )
 
 
+def _wanted(pairs: Pairs) -> set[str]:
+    return {name for key, value in pairs if key == "_type" for name in value.split(",")}
+
+
+def _types(compartment: str) -> list[str]:
+    """What can lie in a compartment, and what it is of."""
+    found = [compartment, *(name for name, codes in COMPARTMENTS[compartment].items() if codes)]
+    return list(dict.fromkeys(found))
+
+
 def _query(scope: Scope, pairs: Pairs, context: Context) -> Query:
     """All types of the compartment, or those of `_type`, with what they refer to."""
-    types = [name for key, value in pairs if key == "_type" for name in value.split(",")]
-    known = [scope.compartment, *(name for name, codes in COMPARTMENTS[scope.compartment].items() if codes)]
-    asked: Pairs = [("_type", ",".join(dict.fromkeys(types or known)))]
+    wanted, known = _wanted(pairs), _types(scope.compartment)
+    # What is asked for lies in the compartment, or something of it may refer to it.
+    inside = bool(wanted) and wanted <= set(known)
+    unknown = sorted(wanted - RESOURCE_TYPES)
+    asked: Pairs = [("_type", ",".join(unknown or (sorted(wanted) if inside else known)))]
     asked += [("_lastUpdated", f"ge{value}") for key, value in pairs if key == "_since"]
-    asked += [("_count", str(count_asked(pairs, context.config))), *([] if types else [("_include", "*")])]
+    asked += [("_count", str(count_asked(pairs, context.config))), *([] if inside else [("_include", "*")])]
     compartment = (scope.compartment, scope.ids[scope.place]) if scope.ids else None
     return parse(
         None,

@@ -25,12 +25,14 @@ async def run(call: Call, context: Context) -> Response:
     if not (versions or deleted):
         text = "Say what: expungePreviousVersions, expungeDeletedResources or expungeEverything."
         raise FhirError("required", text, "expungePreviousVersions", status=400)
+    limit = LIMIT if call.one("limit") is None else int(call.one("limit"))
+    if limit < 1:
+        raise FhirError("value", f"limit={limit} is no whole number from 1.", "limit", status=400)
     async with store.turn(call.type, call.id):
         current = await store.get(call.type, call.id)
         if current is None or not await access.sees(call.request, context, current):
             raise FhirError("not-found", f"{call.type}/{call.id} is not known.")
         gone = everything or (deleted and current.deleted)
-        limit = int(call.one("limit") or LIMIT)
         count = await erase_versions(store, current, limit) if versions or gone else 0
         if gone and count < limit:
             count += await erase_current(store, current)

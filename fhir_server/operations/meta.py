@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server import access
+from fhir_server.checking import faults
 from fhir_server.context import Context, Resource
-from fhir_server.interactions.update import put
+from fhir_server.headers import etag
+from fhir_server.interactions.update import RIVALS, put
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
-from fhir_server.operations.stored import stored_resource
+from fhir_server.operations.stored import stored_resource, stored_version
 from fhir_server.respond import Response, resource_answer
+from fhir_server.writing import check_if_match, refuse_faults
+from profiles.json import parse
 from profiles.outcome import FhirError
 
 LISTS = ("profile", "security", "tag")
@@ -65,11 +69,26 @@ async def remove(call: Call, context: Context) -> Response:
 
 
 async def _change(call: Call, context: Context, change: Callable[[Meta, Meta], Meta]) -> Response:
+    """A write like others: checked, and made again on the next version when somebody else was faster."""
     if call.version:
         raise FhirError("not-supported", "Versions of the past are never changed.")
-    resource = await stored_resource(call, context)
-    resource["meta"] = change(resource.get("meta", {}), call.one("meta"))
-    await access.may_store(call.request, context, resource)
-    request = replace(call.request, parts=(call.type, call.id), headers={})
-    await put(resource, call.id, request, context)
-    return _answer(await stored_resource(call, context))
+    for _ in range(RIVALS):
+        await stored_version(call, context)
+        current = await context.store.get(call.type, call.id)  # with what is hidden from this caller, which stays
+        assert current is not None
+        check_if_match(call.request, current)
+        resource: Resource = parse(current.body or b"")
+        resource["meta"] = change(resource.get("meta", {}), call.one("meta"))
+        refuse_faults(await faults(resource, call.type, call.request, context))
+        await access.may_store(call.request, context, resource)
+        headers = {"if-match": etag(current.version)}
+        try:
+            await put(resource, call.id, replace(call.request, parts=(call.type, call.id), headers=headers), context)
+        except FhirError as error:
+            if error.status != 412:
+                raise
+        else:
+            return _answer(await stored_resource(call, context))
+    raise FhirError(
+        "conflict", f"{call.type}/{call.id} is changed by many others at the same time; repeat the request."
+    )

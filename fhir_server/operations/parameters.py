@@ -11,6 +11,8 @@ from fhir_server.context import Pairs, Resource
 from fhir_server.operations.call import Operation, Parameters
 from profiles.model import PRIMITIVES, RESOURCE_TYPES
 from profiles.outcome import FhirError
+from profiles.validate import check
+from profiles.validate.formats import fault as primitive_fault
 
 CONTROLS = frozenset(("_format", "_pretty", "_summary", "_elements", "_page"))
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
@@ -61,9 +63,18 @@ def _from_text(operation: Operation, name: str, text: str) -> Any:
     if kind not in PRIMITIVES and not _is_search(operation, name):
         raise FhirError("invalid", f"The parameter {name} is a {kind or 'group'} and must be posted.", name)
     try:
-        return READ.get(kind, str)(text)
+        value = READ.get(kind, str)(text)
     except (KeyError, ValueError, InvalidOperation):
         raise FhirError("value", f"{name}={text} is no {kind}.", name, status=400) from None
+    return _checked(name, kind, value.replace(" ", "+") if kind in MOMENTS else value)
+
+
+def _checked(name: str, kind: str, value: Any) -> Any:
+    """A primitive value that is what its type allows; a moment may be less precise than the type asks for."""
+    wrong = primitive_fault(kind, value) if kind in PRIMITIVES else None
+    if wrong and not (kind in MOMENTS and isinstance(value, str) and primitive_fault("dateTime", value) is None):
+        raise FhirError(wrong[0], f"{name}: {wrong[1]}", name, status=400)
+    return value
 
 
 def _is_search(operation: Operation, name: str) -> bool:
@@ -121,7 +132,18 @@ def _value(row: dict[str, Any], part: dict[str, Any], place: str) -> Any:
     (key, value), kind = next(iter(values.items())), row.get("type", "")
     if not _fits(key, kind):
         raise FhirError("invalid", f"The parameter {row['name']} is a {kind}, not {key}.", place)
+    if kind in PRIMITIVES:
+        return _checked(row["name"], kind, value)
+    _check_content(row["name"], {"name": row["name"], key: value}, place)
     return value
+
+
+def _check_content(name: str, part: dict[str, Any], place: str) -> None:
+    """Refuse a value of a data type that breaks its definition."""
+    faults = check({"resourceType": "Parameters", "parameter": [part]})
+    if faults:
+        told = faults[0].text.removeprefix("Parameters.parameter[0].")
+        raise FhirError(faults[0].code, f"{name}: {told}", place, status=400)
 
 
 # What clients send in place of a type, as they mean the same text.

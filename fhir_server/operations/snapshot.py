@@ -14,6 +14,8 @@ from profiles.validate import generate
 async def run(call: Call, context: Context) -> Response:
     """The StructureDefinition with a snapshot made from its base and its differential."""
     definition = call.one("definition")
+    if definition is None and not call.id and not call.one("url"):
+        raise FhirError("required", "$snapshot needs the parameter definition or url.", "url", status=400)
     if definition is None and call.id:
         definition = await stored_resource(call, context)
     if definition is None and call.one("url"):
