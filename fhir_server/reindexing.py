@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from profiles.outcome import FhirError
 
 if TYPE_CHECKING:
     from fhir_server.config import Config
+    from fhir_server.loading.http import Http
     from fhir_server.store import Store
     from fhir_server.store.reindex import Job
 
@@ -23,10 +24,13 @@ WAIT = 0.5  # seconds between two looks at a job that another process has in han
 Types = Annotated[list[str] | None, typer.Argument(help="Resource types; without one, all.")]
 Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
-BaseUrl = Annotated[str | None, typer.Option(help="The server's own base URL, as `serve` has it.")]
+BaseUrl = Annotated[str, typer.Option(help="Have the server at this URL do it, and watch.")]
+Token = Annotated[str, typer.Option(envvar="FHIR_TOKEN", help="Bearer token for --base-url.")]
 
 
-def reindex(types: Types = None, mongo: Mongo = None, data: Data = None, base_url: BaseUrl = None) -> None:
+def reindex(
+    types: Types = None, base_url: BaseUrl = "", mongo: Mongo = None, data: Data = None, token: Token = ""
+) -> None:
     """Write the search entries of stored resources anew; a run that was stopped goes on where it was."""
     from fhir_server.cli import settings
 
@@ -36,30 +40,70 @@ def reindex(types: Types = None, mongo: Mongo = None, data: Data = None, base_ur
         typer.echo(f"{unknown[0]} is not a resource type of FHIR R4", err=True)
         raise typer.Exit(2)
     try:
-        job = asyncio.run(_reindex(wanted, settings(mongo=mongo, data=data, base_url=base_url)))
-    except FhirError as error:
-        typer.echo(error.text, err=True)
+        if base_url:
+            done, changed = asyncio.run(_watched(base_url, token, tuple(types or ())))
+        else:
+            job = asyncio.run(_reindex(wanted, settings(mongo=mongo, data=data)))
+            done, changed = job.done, job.changed
+    except (FhirError, ValueError) as error:
+        typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the command again to go on from here.", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{job.done} resources looked at, {job.changed} written anew.")
+    typer.echo(f"{done} resources looked at, {changed} written anew.")
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is told how many are done of how many."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bars:
+        bar = bars.add_task("resources", total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+async def _watched(base_url: str, token: str, types: tuple[str, ...]) -> tuple[int, int]:
+    """Ask a server, and look at its job until that is finished."""
+    from fhir_server.loading.http import Http
+
+    server = Http(base_url, 1, token)
+    try:
+        with _bar() as tell:
+            query = "&".join(f"type={name}" for name in types)
+            job = await _told(server, "POST", f"$reindex?{query}")
+            while not job["finished"]:
+                await asyncio.sleep(WAIT)
+                job = await _told(server, "GET", f"$reindex-status?job={job['name']}")
+                tell(job["done"], job["total"])
+        return job["done"], job["changed"]
+    finally:
+        await server.close()
+
+
+async def _told(server: Http, method: str, url: str) -> dict[str, Any]:
+    """The job in an answer; FhirError with what the server says otherwise."""
+    from fhir_server.loading.answers import Message
+    from profiles.json import parse
+
+    answer = await server.send(Message(method, url, b""))
+    content: Any = parse(answer.body)
+    if answer.status not in (200, 202):
+        raise FhirError("processing", f"{answer.status}: {content['issue'][0]['diagnostics']}")
+    parts = content["parameter"][0]["part"]
+    return {part["name"]: next(value for name, value in part.items() if name != "name") for part in parts}
 
 
 async def _reindex(types: tuple[str, ...], config: Config) -> Job:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from fhir_server.app import embedded_url
     from fhir_server.store import open_store
 
     async with AsyncExitStack() as stack:
         store = await open_store(config.mongo or await embedded_url(config, stack), config.database)
         stack.push_async_callback(store.close)
-        with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bars:
-            bar = bars.add_task("resources", total=None)
-            return await carried_out(
-                store, types, config.base, lambda job: bars.update(bar, completed=job.done, total=job.total)
-            )
+        with _bar() as tell:
+            return await carried_out(store, types, config.base, lambda job: tell(job.done, job.total))
 
 
 async def carried_out(store: Store, types: tuple[str, ...], base: str, tell: Callable[[Job], None]) -> Job:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from fhir_server.app import build_app
 from fhir_server.config import Config
 from fhir_server.reindexing import carried_out
 from fhir_server.store import Store
+from fhir_server.store.find_parameters import Parameters
 from fhir_server.store.reindex import Job, jobs
 from search.params import Registry
 from tests.shell import ask, content, context_on
+from tests.test_serve import free_port, served
 
 pytestmark = pytest.mark.anyio
 
@@ -238,6 +241,32 @@ async def test_the_command_goes_on_where_it_was(store: Store, monkeypatch: pytes
     assert [t.done for t in told][:2] == [8, 10]
     assert len(await jobs(store)) == 1
     assert content(await ask(context, "GET", "Patient?gender=male"))["total"] == 10
+
+
+def test_the_command_through_a_server(tmp_path: Path) -> None:
+    """`--base-url` asks the server and watches its job; what it refuses is told."""
+    port = free_port()
+    command = [sys.executable, "-c", "from fhir_server.cli import main; main()", "reindex", "--base-url"]
+    with served(tmp_path, port):
+        url = f"http://127.0.0.1:{port}/fhir"
+        httpx2.put(f"{url}/Patient/p", json={"resourceType": "Patient", "id": "p"})
+        done = subprocess.run([*command, url, "Patient"], capture_output=True, text=True, timeout=60, check=False)
+        assert "1 resources looked at, 0 written anew." in done.stdout, done.stderr
+        httpx2.delete(f"{url}/Patient/p")
+    done = subprocess.run([*command, "nowhere"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "is no base URL" in done.stderr) == (2, True)
+
+
+async def test_another_name_for_a_path_of_r4_needs_no_job(store: Store) -> None:
+    """What R4's parameters write is found at once under the new name too."""
+    context = context_on(store)
+    await ask(context, "PUT", "Patient/p", {"resourceType": "Patient", "id": "p", "gender": "male"})
+    await ask(context, "POST", "SearchParameter", parameter("sex", expression="Patient.gender"))
+    parameters = Parameters(store, Registry.r4())
+    registry = await parameters.refresh()
+    assert (await jobs(store), parameters.pending) == ([], frozenset())
+    found = content(await ask(replace(context, registry=registry), "GET", "Patient?sex=male"))
+    assert found["total"] == 1
 
 
 def test_the_command_on_the_command_line(mongo_url: str, database: str) -> None:

@@ -18,7 +18,7 @@ from profiles.model import RESOURCE_TYPES, is_a
 from search.clauses import Kinds
 from search.defining import LIVE, faults
 from search.filters import compile
-from search.params import Registry
+from search.params import Registry, Row, row_of
 
 POLL = 0.5  # seconds between two looks at the stored SearchParameters
 OF_PARAMETERS = "SearchParameter/"
@@ -71,17 +71,21 @@ class Parameters:
                 self.faults[row["_id"]] = issues[0].text
             elif resource["status"] in LIVE:
                 registry = registry.with_parameters([resource])
-                await self._leave_job(row, resource)
+                await self._leave_job(registry, row, resource)
         self.registry = registry
 
     async def _resource(self, row: Document) -> Any:
         stored = await self._store.fill(stored_of(row))
         return parse_json(stored.body or b"{}")
 
-    async def _leave_job(self, row: Document, resource: Any) -> None:
-        """A job for this version of the parameter, unless the official one says the same."""
-        known = self._base.rows.get(resource["url"])
-        if known is not None and known.expression == resource.get("expression", ""):
+    def _is_written(self, registry: Registry, parameter: Row, type_name: str) -> bool:
+        known = {atom.key for own in self._base.of(type_name) for atom in own.atoms}
+        return set(registry.bound(parameter, type_name).keys) <= known
+
+    async def _leave_job(self, registry: Registry, row: Document, resource: Any) -> None:
+        """A job for this version of the parameter, unless R4's own write all of its values: profiles define many so."""
+        parameter = row_of(resource)
+        types = tuple(t for t in sorted(RESOURCE_TYPES) if any(is_a(t, b) for b in parameter.bases))
+        if all(self._is_written(registry, parameter, t) for t in types):
             return
-        types = tuple(t for t in sorted(RESOURCE_TYPES) if any(is_a(t, b) for b in resource["base"]))
         await start(self._store, Job(f"{row['_id']}/{row['v']}", types, parameter=resource["url"]))
