@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 
 from terminology.concepts import Json, value_of
 from terminology.pack import ABSTRACT
@@ -90,8 +91,9 @@ def with_dot(code: str) -> str:
 
 def search(system: Icd10, text: str, count: int = 20) -> list[Json]:
     """The best matches for what a coder has typed so far: code, title, billable, chapter and the notes that hold."""
-    found = [*_by_code(system, text), *(c for c in system.ranked(text) if not system.flags(c) & ABSTRACT)]
-    return [_row(system, system.code(n)) for n in list(dict.fromkeys(found))[:count]]
+    exact = _by_code(system, text)
+    others = (n for n in system.ranked(text) if n not in exact and not system.flags(n) & ABSTRACT)
+    return [_row(system, system.code(n)) for n in islice(chain(exact, others), count)]
 
 
 def _by_code(system: Icd10, text: str) -> list[int]:
