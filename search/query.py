@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,9 @@ TOTALS = ("none", "estimate", "accurate")
 INCLUDES = frozenset({"_include", "_revinclude"})
 REPEATED = frozenset({"_elements", "_type", *(f"{i}{m}" for i in INCLUDES for m in ("", ":iterate", ":recurse"))})
 UNSORTABLE = ("composite", "special", "sound")
+
+# No resource can hold these: NUL, and halves of characters.
+NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 Pair = tuple[str, str]
 
@@ -214,7 +218,7 @@ def _check(reading: Reading, name: str, value: str) -> None:
     """Understand a criterion once, so that a fault in it is known by its name."""
     if not value:
         raise FhirError("invalid", f"{name} has no value")
-    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+    if NO_TEXT.search(value):
         raise FhirError("invalid", f"{name}: the value holds characters that no resource can hold")
     if len(split(value, ",")) > MOST_VALUES:
         raise FhirError("too-costly", f"{name} has more than {MOST_VALUES} values; ask in several requests")

@@ -300,11 +300,12 @@ async def _total(search: Search, position: Position | None, size: int, more: boo
     """What is known for nothing, what was asked for, or a small exact number."""
     if position is not None:
         return position.total
-    asked, seen = search.query.total, is_seen(search.clause)
+    asked = search.query.total
     if asked == "none":
         return None
     if not more:
         return size
+    seen = is_seen(search.clause)
     wanted = MEASURED if asked is None else MOST
     if seen and search.counted is not None and search.counted <= wanted:
         return search.counted

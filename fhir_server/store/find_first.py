@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fhir_server.store.find_plan import MOST, is_few, remember, remembered, walked
+from fhir_server.store.find_plan import MEASURED, MOST, guessed, is_few, note, remember, remembered, walked
 from fhir_server.store.find_rank import asks
 from fhir_server.store.records import Document
 from fhir_server.store.store import Store
@@ -25,14 +25,27 @@ async def first_rows(search: Search, clause: Clause, limit: int) -> list[Documen
     """The first page in the order of names."""
     plan = search.plan
     assert plan is not None
+    if _fits(search, plan, limit):
+        rows = await _asked(search, Together(plan.filter, order((), False), limit, search.remaining()))
+        if len(rows) == limit and plan.driver is not None:
+            note(search, plan.driver, MEASURED)  # not so few after all: the next one is counted
+        return rows
     if not _ends_early(search, plan):
-        rows = await first_page(search, clause, plan, limit)
-        if rows is not None:
-            return rows
+        page = await first_page(search, clause, plan, limit)
+        if page is not None:
+            return page
     search.ran = None
     if not plan.in_order:
         search.plan = plan = walked(search, clause)
     return await _asked(search, Together(plan.filter, order((), False), limit, search.remaining()))
+
+
+def _fits(search: Search, plan: Plan, limit: int) -> bool:
+    """Whether what drives leaves less than a page, by all that is known: then there is nothing to count."""
+    if plan.in_order or plan.driver is None:
+        return False
+    guess = guessed(search, plan.driver)
+    return guess is not None and guess < limit
 
 
 def _ends_early(search: Search, plan: Plan) -> bool:
@@ -62,6 +75,9 @@ async def first_page(search: Search, clause: Clause, plan: Plan, limit: int) -> 
     if search.counted > MOST:
         remember(search, clause, search.counted)
         return None
+    if plan.driver is not None and not plan.others:
+        remember(search, plan.driver, search.counted)
+        note(search, plan.driver, search.counted)
     return _in_order(found) if found else []
 
 

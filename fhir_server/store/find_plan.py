@@ -83,20 +83,25 @@ async def estimated(search: Search, clause: Clause) -> int:
 
     A count costs as much as a selective search itself; a wrong guess costs time, never a result.
     """
+    known = guessed(search, clause)
+    return await measured(search, clause) if known is None else known
+
+
+def guessed(search: Search, clause: Clause) -> int | None:
+    """What was counted of a part in the last minute, or else the most that others of its kind left."""
     known = remembered(search, clause)
     if known is not None:
         return known
     until, times, most = _habits(search).get(kind(clause), (0.0, 0, 0))
-    if times >= ALIKE and most < MEASURED and until > time.monotonic():
-        return most
-    return await measured(search, clause)
+    return most if times >= ALIKE and most < MEASURED and until > time.monotonic() else None
 
 
 def _habits(search: Search) -> dict[str, tuple[float, int, int]]:
     return _HABITS.setdefault(search.source, {}) if isinstance(search.source, Store) else {}
 
 
-def _note(search: Search, clause: Clause, counted: int) -> None:
+def note(search: Search, clause: Clause, counted: int) -> None:
+    """Let what was counted of a part speak for others of its kind."""
     habits, name, now = _habits(search), kind(clause), time.monotonic()
     until, times, most = habits.get(name, (0.0, 0, 0))
     if until < now:
@@ -114,7 +119,7 @@ async def measured(search: Search, clause: Clause, most: int = MEASURED) -> int:
     reads = search.source.reads if isinstance(search.source, Store) else search.reads
     counted: int = await reads.count(compile(clause), limit=most, max_time_ms=search.remaining())
     remember(search, clause, counted)
-    _note(search, clause, counted)
+    note(search, clause, counted)
     return counted
 
 
