@@ -47,13 +47,19 @@ class Library:
     code_fault: Callable[[Json], tuple[str, str] | None] = _no_fault
     trees: dict[str, Definition | None] = field(default_factory=dict)
     subsumes: Callable[[Any, Any], bool | None] | None = None
+    # Reading an official definition takes 14 ms, and an IPS document asks for vital signs some forty times.
+    official: dict[tuple[str, str], Json | None] = field(default_factory=dict)
 
     def definition(self, kind: str, url: str) -> Json | None:
         """A definition by canonical url, with or without a version (http://hl7.org/fhir/R4/references.html#canonical)."""
         found = self.find(kind, url)
-        if found is None and (official := model.definition(kind, url)) and _fits(official, url):
-            found = official
-        return found
+        return self._official(kind, url) if found is None else found
+
+    def _official(self, kind: str, url: str) -> Json | None:
+        if (kind, url) not in self.official:
+            read = model.definition(kind, url)
+            self.official[kind, url] = read if read is not None and _fits(read, url) else None
+        return self.official[kind, url]
 
     def structure(self, url: str) -> Json | None:
         if ":" not in url:
