@@ -23,7 +23,8 @@ from tests.shell import BASE, ask, content, context_on, text_of
 pytestmark = pytest.mark.anyio
 
 IGS = Path(os.environ.get("FHIR_SHARED", Path(__file__).parents[2] / "shared")) / "igs"
-GUIDES = [Path(p) for p in [os.environ.get("FHIR_IPS", "")] if p] or sorted(IGS.glob("*ips*.tgz"))
+MORE = Path(os.environ.get("FHIR_GUIDES", "no-such-folder"))
+GUIDES = [*MORE.glob("hl7.fhir.uv.ips-*.tgz"), *IGS.glob("*ips*.tgz")]
 LOINC, CLINICAL = "http://loinc.org", "http://terminology.hl7.org/CodeSystem/condition-clinical"
 CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 MINE = {"reference": "Patient/ada"}
@@ -285,7 +286,7 @@ def guide() -> Library:
     return Library(find=Shelf(member.resource for member in package.of() if member.url).find)
 
 
-@pytest.mark.skipif(not GUIDES, reason="the package hl7.fhir.uv.ips is not at hand (FHIR_SHARED/igs, FHIR_IPS)")
+@pytest.mark.skipif(not GUIDES, reason="the package hl7.fhir.uv.ips is not at hand (FHIR_GUIDES)")
 @pytest.mark.parametrize("patient", ["ada", "bare"])
 async def test_it_fits_the_ips_profiles(context: Context, patient: str) -> None:
     """The full validator finds no error against Bundle-uv-ips, and so against every profile that it asks for."""
@@ -314,7 +315,7 @@ async def test_it_fits_the_ips_profiles(context: Context, patient: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not GUIDES, reason="the package hl7.fhir.uv.ips is not at hand (FHIR_SHARED/igs, FHIR_IPS)")
+@pytest.mark.skipif(not GUIDES, reason="the package hl7.fhir.uv.ips is not at hand (FHIR_GUIDES)")
 async def test_summaries_of_the_hospital_fit(store: Store) -> None:
     """What the generator makes of whole lives becomes summaries without a fault."""
     made = context_on(store)
