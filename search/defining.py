@@ -21,6 +21,7 @@ from search.types import EMIT
 # States in which a parameter is used; R4's own are drafts.
 LIVE = frozenset({"active", "draft"})
 TAKEN = frozenset({*SPECIALS, *CONTROLS, *OTHERS, "_has", "_page"})
+SAME = {"_id": ".id", "_lastUpdated": ".meta.lastUpdated"}
 EVERYWHERE = ("Resource", "DomainResource")
 
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,63}", re.ASCII)
@@ -29,7 +30,7 @@ _PLACE = "SearchParameter"
 
 def faults(resource: Mapping[str, Any], registry: Registry) -> list[Issue]:
     """Every reason why a live SearchParameter cannot be used beside the parameters of the registry; [] for none."""
-    if resource.get("status") not in LIVE or _is_official(resource):
+    if resource.get("status") not in LIVE or _is_official(resource) or _says_the_same(resource):
         return []
     try:
         found = list(_faults(resource, registry))
@@ -42,6 +43,13 @@ def _is_official(resource: Mapping[str, Any]) -> bool:
     """One of R4 as R4 has it, which clients may store to read it back."""
     row = Registry.r4().rows.get(str(resource.get("url")))
     return row is not None and (row.expression, row.type) == (resource.get("expression", ""), resource.get("type"))
+
+
+def _says_the_same(resource: Mapping[str, Any]) -> bool:
+    """`_id` or `_lastUpdated` as they are, which profiles define once more to require them."""
+    ending = SAME.get(str(resource.get("code")))
+    paths = alternatives(str(resource.get("expression", "")))
+    return ending is not None and all(path.endswith(ending) for path in paths)
 
 
 def _fault(text: str, place: str) -> Issue:

@@ -7,6 +7,7 @@ Parameters that look at the same place share its key: `patient` and `subject`, `
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -242,6 +243,16 @@ TYPE_CODES = _type_codes()
 TYPE_OF_CODE = {code: name for name, code in TYPE_CODES.items()}
 
 
+_CHOICE = re.compile(r"\.value([A-Z]\w*)")
+
+
+def _of_type(found: re.Match[str]) -> str:
+    """`.valueDateTime`, the property of the JSON, as the element that FHIRPath knows: published profiles write so."""
+    kinds = (found[1], found[1][0].lower() + found[1][1:])
+    kind = next((kind for kind in kinds if kind in model.TYPES), None)
+    return found[0] if kind is None else f".value.ofType({kind})"
+
+
 def row_of(resource: Mapping[str, Any]) -> Row:
     """The row of a SearchParameter resource (http://hl7.org/fhir/R4/searchparameter.html), with what it lacks named."""
     missing = [n for n in ("url", "code", "type", "base") if not resource.get(n)]
@@ -258,7 +269,7 @@ def row_of(resource: Mapping[str, Any]) -> Row:
         resource["code"],
         kind,
         tuple(resource["base"]),
-        resource.get("expression", ""),
+        _CHOICE.sub(_of_type, resource.get("expression", "")),
         tuple(resource.get("target", ())),
         components,
     )

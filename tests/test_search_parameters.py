@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -23,7 +25,11 @@ from fhir_server.reindexing import carried_out
 from fhir_server.store import Store
 from fhir_server.store.find_parameters import Parameters
 from fhir_server.store.reindex import Job, jobs
+from search.defining import faults
+from search.entries import entries
+from search.matches import matches
 from search.params import Registry
+from search.query import parse
 from tests.shell import ask, content, context_on
 from tests.test_serve import free_port, served
 
@@ -197,6 +203,34 @@ async def test_the_parameters_of_r4_can_be_stored(store: Store) -> None:
         assert (await ask(context, "POST", "SearchParameter", kept)).status == 201
     again = parameter("gender", expression="Patient.gender")
     assert (await ask(context, "POST", "SearchParameter", again)).status == 201
+
+
+IGS = Path(os.environ.get("FHIR_SHARED", "../shared")) / "igs"
+
+
+@pytest.mark.parametrize("name", ["us_core_610.tgz", "us_core_800.tgz"])
+@pytest.mark.skipif(not IGS.is_dir(), reason="FHIR_SHARED names no folder with implementation guides")
+def test_the_parameters_of_us_core(name: str) -> None:
+    """Each of a published guide can be used, those that only repeat R4 and those on extensions."""
+    with tarfile.open(IGS / name) as package:
+        members = [m for m in package if "/SearchParameter-" in m.name]
+        found = [json.loads(package.extractfile(m).read()) for m in members]  # type: ignore[union-attr]
+    singles = [row for row in found if row["type"] != "composite"]
+    registry = Registry.r4().with_parameters(singles)
+    assert [(row["url"], faults(row, registry)) for row in found if faults(row, registry)] == []
+    assert len(found) > 100
+    race = {"url": "ombCategory", "valueCoding": {"system": "urn:oid:2.16.840.1.113883.6.238", "code": "2106-3"}}
+    url = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
+    resource = {"resourceType": "Patient", "id": "p", "extension": [{"url": url, "extension": [race]}]}
+    asserted = "http://hl7.org/fhir/StructureDefinition/condition-assertedDate"
+    condition = {
+        "resourceType": "Condition",
+        "id": "c",
+        "extension": [{"url": asserted, "valueDateTime": "2020-01-01"}],
+    }
+    for row, pair in ((resource, ("race", "2106-3")), (condition, ("asserted-date", "ge2020"))):
+        query = parse(row["resourceType"], [pair], registry)  # type: ignore[arg-type]
+        assert matches(query.clauses, entries(row, registry), row)
 
 
 async def test_reindexing_by_hand(workers: list[httpx2.AsyncClient], mongo_url: str, database: str) -> None:
