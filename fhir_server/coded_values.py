@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fhir_server.context import Resource
 from fhir_server.respond import EPOCH
 from profiles.json import encode
+from profiles.model import expansions
 from profiles.outcome import FhirError
 from terminology.codes import subsumes as is_above
 from terminology.expand import Clock
@@ -19,9 +22,8 @@ from terminology.request import Parameters
 # The type of a value -> the parameter of $validate-code that takes it.
 CODED = {"Coding": ("coding", "valueCoding"), "CodeableConcept": ("codeableConcept", "valueCodeableConcept")}
 NO_CLOCK = Clock(EPOCH, "")
-FRAGMENT = "UNKNOWN_CODE_IN_FRAGMENT"
-# Registries that grow outside of FHIR: the copies that came with R4 do not know their newer codes.
-GROWING = "http://hl7.org/fhir/sid/"
+# Code systems of HL7's own; of others, as ISO 3166 or CVX, the copy that came with R4 is partial and has grown old.
+OWN = re.compile(r"http://hl7\.org/fhir/(?!sid/)|http://terminology\.hl7\.org/")
 R4 = "4.0.1"
 # Value sets of a grammar: what has no list of codes has one system at least.
 SYSTEMS = {
@@ -115,7 +117,10 @@ def _member_of(terminology: Library, value: Any, type: str, value_set: str, list
         answer = run("ValueSet", "validate-code", Asking(terminology, Parameters(rows), NO_CLOCK))
     except FhirError:
         return None
-    return _verdict(answer, listed)
+    said = _verdict(answer)
+    if said is False and not listed.alone and any(_is_part(terminology, system) for system in listed.codes):
+        return None
+    return said
 
 
 def _bare(value: Resource) -> Resource:
@@ -125,17 +130,19 @@ def _bare(value: Resource) -> Resource:
     return {key: value[key] for key in ("system", "version", "code") if key in value}
 
 
-def _verdict(answer: Resource, listed: Listed) -> bool | None:
+def _is_part(terminology: Library, system: str) -> bool:
+    """Whether only a part of a code system is at hand, which may lack codes, and what the others are like."""
+    found = terminology.system(system) if system else None
+    return found is not None and found.about.get("content") == "fragment"
+
+
+def _verdict(answer: Resource) -> bool | None:
     """The result; False only where the code is wrong, not where its code system or the value set is unknown."""
     named = {row["name"]: row for row in answer.get("parameter", ())}
     if named.get("result", {}).get("valueBoolean"):
         return True
     unknown = {"x-caused-by-unknown-system", "x-unknown-system"} & set(named)
-    issues = _issues(named)
-    if unknown or any(issue.get("code") == "not-found" for issue in issues):
-        return None
-    is_part = any(FRAGMENT in str(issue.get("extension")) for issue in issues)
-    return None if is_part and not listed.alone else False
+    return None if unknown or any(issue.get("code") == "not-found" for issue in _issues(named)) else False
 
 
 def _issues(named: dict[str, Resource]) -> list[Resource]:
@@ -156,6 +163,16 @@ def code_faults(terminology: Library) -> Callable[[Resource], tuple[str, str] | 
     return code_fault
 
 
+@cache
+def r4_codes() -> dict[str, frozenset[str]]:
+    """The codes that R4 published, by system: later versions of HL7's terminology have dropped some."""
+    found: dict[str, set[str]] = {}
+    for _, systems in expansions().values():
+        for system, rows in systems.items():
+            found.setdefault(system, set()).update(code for code, _ in rows)
+    return {system: frozenset(codes) for system, codes in found.items()}
+
+
 def _code_fault(terminology: Library, coding: Resource) -> tuple[str, str] | None:
     rows: list[Resource] = [{"name": "url", "valueUri": coding["system"]}, {"name": "coding", "valueCoding": coding}]
     try:
@@ -163,9 +180,11 @@ def _code_fault(terminology: Library, coding: Resource) -> tuple[str, str] | Non
     except FhirError:
         return None
     named = {row["name"]: row for row in answer.get("parameter", ())}
-    grown = coding["system"].startswith(GROWING) and named.get("version", {}).get("valueString") == R4
+    partial = not OWN.match(coding["system"]) and named.get("version", {}).get("valueString") == R4
     for issue in _issues(named):
         if issue["severity"] == "error" and issue["code"] in ("code-invalid", "invalid"):
-            loud = issue["code"] == "code-invalid" and not grown
-            return "error" if loud else "warning", issue["details"]["text"]
+            is_display = "invalid-display" in [row["code"] for row in issue["details"].get("coding", ())]
+            if not is_display and coding["code"] in r4_codes().get(coding["system"], ()):
+                continue
+            return "warning" if is_display or partial else "error", issue["details"]["text"]
     return None

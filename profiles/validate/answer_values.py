@@ -61,7 +61,7 @@ def check_answer(report: Report, reply: Spot, question: Json) -> None:
     if not found:
         return
     value = found[0]
-    allowed = _types(question)
+    allowed = types_of(question)
     if allowed and value.type not in allowed:
         report.error("structure", value, f"the answer must be of type {' or '.join(allowed)}, not {value.type}")
         return
@@ -74,8 +74,8 @@ def check_answer(report: Report, reply: Spot, question: Json) -> None:
         _check_quantity(report, value, question)
 
 
-def _types(question: Json) -> tuple[str, ...]:
-    """The types its kind allows; a choice allows those of its options as well."""
+def types_of(question: Json) -> tuple[str, ...]:
+    """The types of answer its kind allows; a choice allows those of its options as well."""
     kind = str(question.get("type"))
     options = [k[5:] for o in question.get("answerOption", ()) for k in o if k.startswith("value")]
     names = [o if o in ("Coding", "Reference") else o[0].lower() + o[1:] for o in options]

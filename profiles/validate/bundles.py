@@ -13,6 +13,8 @@ from profiles.validate.spots import Spot, everything, members
 Json = dict[str, Any]
 # Types whose entries need no fullUrl: their resources have no identity yet, or none at all.
 WITHOUT_URL = ("transaction", "batch", "transaction-response", "batch-response")
+PAGED = ("searchset", "history")
+PAGES = ("first", "prev", "previous", "next", "last")
 FIRST = {"document": "Composition", "message": "MessageHeader"}
 
 
@@ -21,12 +23,21 @@ def check_bundle(report: Report, spot: Spot) -> None:
     kind = spot.value.get("type")
     for entry in entries:
         _check_full_url(report, entry, str(kind))
+    if kind not in PAGED:
+        _check_no_pages(report, spot, str(kind))
     if kind in FIRST:
         _check_first(report, spot, entries, str(kind))
     if kind == "searchset":
         _check_found(report, entries)
     if kind == "document":
         _check_links(report, spot, entries)
+
+
+def _check_no_pages(report: Report, spot: Spot, kind: str) -> None:
+    """http://hl7.org/fhir/R4/http.html#paging: only what is found has pages."""
+    for link in members(spot, "link"):
+        if link.value.get("relation") in PAGES:
+            report.error("business-rule", link, f"a {kind} has no {link.value['relation']} page")
 
 
 def _resource(entry: Spot) -> Json:

@@ -32,7 +32,8 @@ def target_type(report: Report, spot: Spot) -> str | None:
 
 
 def check_base_target(report: Report, spot: Spot) -> None:
-    """The types the base definition allows a reference to point at."""
+    """The types the base definition allows a reference to point at, the form of its text, and the type it tells."""
+    _check_form(report, spot)
     parent, _, name = spot.element.rpartition(".")
     child = model.element(parent, name.removesuffix("[x]"))
     if child is None or not child.targets or ANY in child.targets:
@@ -42,6 +43,20 @@ def check_base_target(report: Report, spot: Spot) -> None:
         report.error(
             "structure", spot, f"the target is of type {kind}, allowed are {', '.join(child.targets)}", "target"
         )
+
+
+def _check_form(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/references.html#literal: a relative reference is Type/id; `type` says the same."""
+    text, said = spot.value.get("reference"), spot.value.get("type")
+    if not isinstance(text, str) or text.startswith("#"):
+        return
+    literal = LITERAL.search(text)
+    is_type = literal is not None and literal[1] in model.RESOURCE_TYPES
+    if ":" not in text and "?" not in text and not is_type:
+        place = f"{spot.path}.reference"
+        report.add("warning", "value", place, f"'{text}' is no reference: [type]/[id] or an absolute URL")
+    elif literal and is_type and isinstance(said, str) and said in model.RESOURCE_TYPES and said != literal[1]:
+        report.error("value", f"{spot.path}.type", f"the type is {said}, but the reference is to a {literal[1]}")
 
 
 def check_target(report: Report, spot: Spot, kind: Kind, check: CheckAgainst) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from profiles.validate.answers import check_response
 from profiles.validate.bundles import check_bundle
 from profiles.validate.measures import check_measure_report
 from profiles.validate.narrative import check_narrative
+from profiles.validate.questionnaires import check_questionnaire
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
 from profiles.validate.structures import check_expression, check_structure
@@ -18,13 +19,17 @@ Json = dict[str, Any]
 CODED = ("system", "version", "code", "display")
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*[^<>]*>?")
+URIS = "urn:ietf:rfc:3986"
+ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 
 
 def check_uri(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/datatypes.html#uri: UUIDs and OIDs as URIs must be such."""
-    if not isinstance(spot.value, str) or not spot.value.startswith("urn:"):
+    if not isinstance(spot.value, str) or not spot.value.startswith(("urn:", "oid:", "uuid:")):
         return
+    if not spot.value.startswith("urn:"):
+        report.error("value", spot, f"'{spot.value}' must begin with urn:")
     text = re.split("[#|]", spot.value)[0]
     if text.startswith("urn:uuid:") and not UUID.fullmatch(text):
         report.error("value", spot, f"'{text}': a UUID is 36 characters in lower case")
@@ -59,6 +64,25 @@ def check_code_system(report: Report, spot: Spot) -> None:
     if content == "complete" and isinstance(count, int) and concepts and _size(concepts) != count:
         report.error("business-rule", spot, f"the count is {count}, but there are {_size(concepts)} concepts")
 
+    kinds = {p.get("code"): p.get("type") for p in spot.value.get("property", ()) if isinstance(p, dict)}
+    for place in _concepts(spot):
+        for one in members(place, "property"):
+            _check_property(report, one, kinds)
+
+
+def _concepts(holder: Spot) -> Iterator[Spot]:
+    for place in members(holder, "concept"):
+        yield place
+        yield from _concepts(place)
+
+
+def _check_property(report: Report, one: Spot, kinds: dict[Any, Any]) -> None:
+    """A property has the type that the code system declares for it."""
+    wanted = kinds.get(one.value.get("code"))
+    for value in members(one, "value") if wanted else ():
+        if value.type != wanted:
+            report.error("value", value, f"the property {one.value['code']} is of type {wanted}, not {value.type}")
+
 
 def _size(concepts: list[Any]) -> int:
     return sum(1 + _size(c.get("concept", [])) for c in concepts if isinstance(c, dict))
@@ -85,10 +109,25 @@ def check_value_set(report: Report, spot: Spot) -> None:
 
 def check_coding(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/datatypes.html#Coding: the code is one of its system, as far as that is known."""
+    _check_system(report, spot)
     if spot.value.get("system") and spot.value.get("code"):
         fault = report.library.code_fault({k: v for k, v in spot.value.items() if k in CODED})
         if fault is not None:
             report.add(fault[0], "code-invalid", spot, fault[1])
+
+
+def _check_system(report: Report, spot: Spot) -> None:
+    system = spot.value.get("system")
+    if isinstance(system, str) and ":" not in system:
+        report.error("value", f"{spot.path}.system", f"the system '{system}' must be an absolute URI")
+
+
+def check_identifier(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#Identifier: the system is absolute; that of URIs has URIs."""
+    _check_system(report, spot)
+    value = spot.value.get("value")
+    if spot.value.get("system") == URIS and isinstance(value, str) and not ABSOLUTE.match(value):
+        report.error("value", f"{spot.path}.value", f"'{value}' is no URI, as the system {URIS} says")
 
 
 def check_unit(report: Report, spot: Spot) -> None:
@@ -111,8 +150,10 @@ SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "Coding": (check_coding,),
     "Quantity": (check_unit,),
     "ElementDefinition.constraint": (check_expression,),
+    "Identifier": (check_identifier,),
     "MeasureReport": (check_measure_report,),
     "Narrative": (check_narrative,),
+    "Questionnaire": (check_questionnaire,),
     "QuestionnaireResponse": (check_response,),
     "SearchParameter": (check_search_parameter, check_expression),
     "StructureDefinition": (check_structure,),
