@@ -17,6 +17,7 @@ from fhir_server.coded_values import code_faults, membership, subsumption
 from fhir_server.context import Context, Request, Resource
 from fhir_server.ids import local_name
 from fhir_server.store import Store, Stored
+from fhir_server.store.definitions import definitions_changed, definitions_mark
 from fhir_server.store.find import find
 from fhir_server.store.terms import Found, Key, Terms, terms_of
 from fhir_server.store.terms import Missing as Untold
@@ -32,7 +33,10 @@ from terminology.versions import order
 T = TypeVar("T")
 Targets: TypeAlias = dict[str, Resource | None]
 
-KEEP = 2.0  # seconds until a definition is looked up again: a changed profile takes effect in all workers by then
+KEEP = 60.0  # seconds until a definition is looked up again, even when nobody told of a change
+LOOK = 0.05  # seconds until it is asked again whether another process changed one
+# What validation looks up.
+DEFINING = frozenset(("StructureDefinition", "Questionnaire", "Measure", "SearchParameter"))
 ROUNDS = 30  # tries of one validation: each finds what the one before asked for; US Core needs 5 for a Patient
 MOST_HELD = 5_000
 MOST_LEARNT = 500
@@ -52,7 +56,9 @@ class Missing(Exception):
 class Definitions:
     """Stored definitions by kind and url, and the trees of profiles compiled from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: int = -1) -> None:
+        self.mark = mark
+        self.looked = 0.0
         self.trees: dict[str, Definition | None] = {}
         self._held: dict[tuple[str, str], tuple[float, tuple[Any, ...], Shelf]] = {}
 
@@ -86,13 +92,23 @@ def _shelf(found: Iterable[Stored]) -> Shelf:
 _DEFINITIONS: WeakKeyDictionary[Store, Definitions] = WeakKeyDictionary()
 
 
-def _definitions_of(store: Store) -> Definitions:
-    return _DEFINITIONS.setdefault(store, Definitions())
+async def _definitions_of(store: Store) -> Definitions:
+    """What is held, or nothing yet where a definition was written since."""
+    held = _DEFINITIONS.setdefault(store, Definitions())
+    now = time.monotonic()
+    if now - held.looked > LOOK:
+        mark = await definitions_mark(store)
+        if mark != held.mark:
+            held = _DEFINITIONS[store] = Definitions(mark)
+        held.looked = now
+    return held
 
 
-def forget(store: Store) -> None:
-    """Look every definition up again, now."""
-    _DEFINITIONS.pop(store, None)
+async def defined(store: Store) -> None:
+    """A definition was written: every process looks anew, this one at once."""
+    await definitions_changed(store)
+    if store in _DEFINITIONS:
+        _DEFINITIONS[store].looked = 0.0
 
 
 async def _stored(kind: str, url: str, context: Context) -> Sequence[Stored]:
@@ -140,7 +156,7 @@ async def _claims_a_known_one(resource: Resource, context: Context) -> bool:
 async def _is_known(url: str, context: Context) -> bool:
     if url.partition("|")[0] in definition_urls("StructureDefinition"):
         return True
-    definitions = _definitions_of(store_of(context))
+    definitions = await _definitions_of(store_of(context))
     try:
         return definitions.find("StructureDefinition", url) is not None
     except Missing as missing:
@@ -161,7 +177,7 @@ async def full(
     What is missing on the way is noted and counts as unknown; a try that missed something is done again with it.
     """
     store = store_of(context)
-    definitions, terms, urls = _definitions_of(store), terms_of(store, context.registry), tuple(profiles)
+    definitions, terms, urls = await _definitions_of(store), terms_of(store, context.registry), tuple(profiles)
     targets: Targets = {}
     told: Found = {}
     for _ in range(ROUNDS):
@@ -191,7 +207,7 @@ async def full(
 
 async def structures(work: Callable[[Callable[[str], Resource | None]], T], context: Context) -> T:
     """The result of `work`, which is given a way to find StructureDefinitions by url."""
-    definitions = _definitions_of(store_of(context))
+    definitions = await _definitions_of(store_of(context))
     library = Library(definitions.find)
     for _ in range(MOST_LEARNT):
         try:

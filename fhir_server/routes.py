@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from fhir_server import access
 from fhir_server.binaries import is_native, native
+from fhir_server.checking import DEFINING, defined
 from fhir_server.context import Context, Request
 from fhir_server.formats import JSON, chosen
 from fhir_server.interactions.batch import bundle
@@ -22,7 +23,7 @@ from fhir_server.interactions.search import posted_search, search
 from fhir_server.interactions.update import conditional_update, update
 from fhir_server.operations import invoke, offered
 from fhir_server.respond import Response, failure, rendered
-from fhir_server.store import Transaction
+from fhir_server.store import Store, Transaction
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -157,13 +158,18 @@ async def perform(request: Request, context: Context) -> Response:
     return answer
 
 
+WRITES = frozenset(("create", "update", "patch", "delete"))
 # What a Bundle does is told entry by entry.
 UNTOLD = frozenset(("capabilities", "transaction", "batch"))
 
 
 async def _carried_out(route: Route, request: Request, context: Context) -> Response:
     await access.admit(request, context, route.interaction)
-    return await route.handler(request, context)
+    answer = await route.handler(request, context)
+    defines = route.interaction in WRITES and request.parts[0] in DEFINING
+    if defines and isinstance(context.store, Store):
+        await defined(context.store)
+    return answer
 
 
 async def handle(request: Request, context: Context) -> Response:

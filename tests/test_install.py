@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from fhir_server.checking import LOOK
 from fhir_server.context import Context
 from fhir_server.following import registry_of
-from fhir_server.store import Store
+from fhir_server.store import Store, open_store
 from fhir_server.store.packages import package_records
 from tests.packing import URL, Json, codes, guide, manifest, package, profile, tgz, value_set
 from tests.shell import ask, bundle_of, content, context_on, entry, text_of
@@ -74,6 +75,31 @@ async def test_definitions_are_searched_codes_known_profiles_enforced(context: C
     expanded = content(await ask(context, "GET", f"ValueSet/$expand?url={URL}/ValueSet/states"))
     assert [row["code"] for row in expanded["expansion"]["contains"]] == ["tied", "free"]
     assert (await registry_of(store)).lookup("Patient", "state") is not None
+
+
+async def test_other_processes_know_at_once(context: Context, mongo_url: str, store: Store) -> None:
+    """A profile that was unknown a moment ago is enforced everywhere, however it was written."""
+    claimed = {"resourceType": "Patient", "meta": {"profile": [NAMED]}}
+    row = entry("PUT", "StructureDefinition/named", profile())
+    other = await open_store(mongo_url, store.driver.database.name)
+    try:
+        there = context_on(other)
+        assert (await ask(there, "POST", "Patient", claimed)).status == 201
+        for send in (
+            lambda: ask(context, "PUT", "StructureDefinition/named", profile()),
+            lambda: install(context, guide()),
+            lambda: ask(context, "POST", "", bundle_of("transaction", row)),
+            lambda: ask(context, "POST", "", bundle_of("batch", row)),
+        ):
+            await send()
+            await asyncio.sleep(2 * LOOK)
+            assert (await ask(there, "POST", "Patient", claimed)).status == 422
+            await ask(context, "DELETE", "StructureDefinition/named")
+            assert (await ask(context, "POST", "Patient", claimed)).status == 201
+            await asyncio.sleep(2 * LOOK)
+            assert (await ask(there, "POST", "Patient", claimed)).status == 201
+    finally:
+        await other.close()
 
 
 async def test_a_second_installation_changes_nothing(context: Context) -> None:

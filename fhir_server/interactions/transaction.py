@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fhir_server.atomic import atomically
 from fhir_server.bundle import Condition, Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
-from fhir_server.checking import faults
+from fhir_server.checking import DEFINING, defined, faults, store_of
 from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.replies import entry_request, reply
@@ -58,6 +58,8 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
         return await _attempt(made, request, inner, perform)
 
     replies = await atomically(context, work)
+    if any(entry.order < 3 and entry.type in DEFINING for entry in made.entries):
+        await defined(store_of(context))
     for entry in filter(_is_after, made.entries):
         replies[entry.number] = await _answer(entry, request, context, perform)
     return Response(200, {}, bundle("transaction-response", [replies[n] for n in sorted(replies)], context))

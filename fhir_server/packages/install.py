@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fhir_server.checking import faults, forget
+from fhir_server.checking import defined, faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.interactions.delete import delete
 from fhir_server.interactions.update import put
@@ -125,7 +125,7 @@ class Installation:
         if more:
             await self._write_all(examples(self.package), self._example)
         await self._record(digest, more, "installed")
-        forget(store_of(self.context))
+        await defined(store_of(self.context))
         return self.report
 
     def _own(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ async def remove(name: str, version: str | None, context: Context) -> Report:
     own = [(key, written) for key, written in found["resources"].items() if key not in shared]
     await _remove_all(own[::-1], report, _with(context, auth="none"))
     await drop_record(store, name, found["version"])
-    forget(store)
+    await defined(store)
     return report
 
 
