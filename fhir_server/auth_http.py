@@ -49,8 +49,9 @@ class Portal:
 
     @property
     def cookie(self) -> str:
-        """The session cookie's name; `__Host-` binds it to this very host."""
-        return f"{'__Host-' if self.secure else ''}fhir-{self.realm.tenant}"
+        """The session cookie's name; `__Host-` binds it to this very host; the port, which cookies ignore, is in it."""
+        port = urlsplit(self.realm.auth).port
+        return f"{'__Host-' if self.secure else ''}fhir-{self.realm.tenant}{f'-{port}' if port else ''}"
 
 
 async def body(request: Request, limit: int = MAX_FORM) -> bytes:

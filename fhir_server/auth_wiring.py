@@ -33,7 +33,7 @@ from search.criteria import Criteria
 from search.filters import is_seen
 from search.params import Registry
 from search.values import Around
-from smart_auth import users
+from smart_auth import keys, users
 from smart_auth.access import Principal
 from smart_auth.external import Provider
 from smart_auth.formulas import Pair
@@ -71,6 +71,7 @@ async def open_auth(config: Config, context: Context) -> Auth:
 async def open_accounts(realm: Realm, store: Store, *, demo: bool) -> None:
     """The accounts of a first start: an administrator, and with `demo` people and an app of the demo hospital."""
     await realm.records.put("state", "base", {"url": realm.issuer})
+    await keys.current(realm)  # one key, before several workers would each make theirs
     made = await users.first_admin(realm)
     if made is not None:
         tell_password(realm, *made)

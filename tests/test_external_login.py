@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import httpx2
 import pytest
 
+from fhir_server.auth_outside import poster
 from fhir_server.store import open_store
 from smart_auth import clients, users
 from smart_auth.external import Provider
@@ -149,6 +152,34 @@ async def test_a_provider_that_misbehaves_logs_nobody_in(pair: Pair, bend: str) 
     assert "Traceback" not in answer.text
     await pair.browser.open("/auth/account")
     assert 'name="password"' in pair.browser.html
+
+
+async def test_forms_are_sent_to_where_they_may_go() -> None:
+    """A token endpoint gets the form; a private address, and loopback where the server is not on it, get nothing."""
+    got: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append((self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is printed in a test."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/token"
+        answer = await poster(loopback=True)(url, {"code": "a&b"}, {"Authorization": "Basic eA=="})
+        for other, loopback in ((url, False), ("https://10.0.0.1/token", True), ("http://192.168.0.1/token", True)):
+            with pytest.raises(OSError, match="not public"):
+                await poster(loopback=loopback)(other, {}, {})
+        server.shutdown()
+        thread.join()
+    assert (answer.status, answer.body) == (200, b"{}")
+    assert got == [("Basic eA==", b"code=a%26b")]
 
 
 async def test_a_provider_that_is_down_leaves_the_password(pair: Pair) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -62,6 +63,43 @@ def test_the_capability_statement_tells_how_to_log_in(demo: Demo) -> None:
 def test_a_link_of_a_command_has_the_address_of_the_server(demo: Demo) -> None:
     """The command line knows under which address the server was started."""
     assert demo.command("user", "reset", "nurse").startswith(f"{demo.auth}/reset?token=")
+
+
+def test_the_life_of_a_user_and_a_client(demo: Demo) -> None:
+    """Added, locked out, let in, removed: tokens live and die with them on every worker, within a second."""
+    assert re.fullmatch(
+        r"User zoe was added\. Password: \S{16,}", demo.command("user", "add", "zoe", "--role", "Nurse")
+    )
+    places = ("--redirect", "http://localhost:1234/", "--scope", "user/*.rs")
+    made = demo.command("client", "add", "web", "--kind", "symmetric", *places)
+    assert re.fullmatch(r"Client web was registered\. Secret: \S{43}", made)
+    token = demo.token("user/*.rs", "zoe", "web")
+    assert statuses(demo, token) == {200}
+    demo.command("user", "change", "zoe", "--disable")
+    assert statuses(demo, token) == {401}
+    demo.command("user", "change", "zoe", "--enable", "--role", "Auditor")
+    token = demo.token("user/*.rs", "zoe", "web")
+    assert statuses(demo, token) == {403}
+    demo.command("client", "remove", "web")
+    assert statuses(demo, token) == {401}
+
+
+def test_the_signing_key_is_changed_and_removed(demo: Demo) -> None:
+    """After a rotation both keys are published and old tokens live; removing the old key ends them."""
+    token = demo.token("user/*.rs", "doctor")
+    [old] = [key["kid"] for key in fetch(f"{demo.auth}/jwks")[1]["keys"]]
+    demo.command("token", "rotate")
+    assert len(fetch(f"{demo.auth}/jwks")[1]["keys"]) == 2
+    assert statuses(demo, token) == {200}
+    assert "tokens were revoked" in demo.command("token", "kill", old)
+    assert statuses(demo, token) == {401}
+    assert old not in {key["kid"] for key in fetch(f"{demo.auth}/jwks")[1]["keys"]}
+
+
+def statuses(demo: Demo, token: str) -> set[int]:
+    """What the workers say to the token, a second after the last change."""
+    time.sleep(1)
+    return {fetch(f"{demo.base}/Patient?_count=1", token)[0] for _ in range(6)}
 
 
 def tour() -> list[tuple[str, str]]:

@@ -270,13 +270,13 @@ async def test_o27_forms_of_other_sessions_and_frames(browser: Browser, world: W
 async def test_o28_the_session_changes_at_the_login(browser: Browser) -> None:
     """No session fixation: the cookie before the login is worth nothing after it; it is HttpOnly and SameSite."""
     await browser.authorize()
-    before = browser.http.cookies["fhir-default"]
+    before = browser.http.cookies["fhir-default-8000"]
     answer = await browser.http.post("/auth/login", data=_hidden(browser) | {"username": "ada", "password": PASSWORD})
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
-    assert browser.http.cookies["fhir-default"] != before
-    fixed = {"Cookie": f"fhir-default={before}"}
+    assert browser.http.cookies["fhir-default-8000"] != before
+    fixed = {"Cookie": f"fhir-default-8000={before}"}
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=browser.world.app)) as thief:
         shown = await thief.get(f"{AUTH}/account", headers=fixed)
     assert "Log in" in shown.text
