@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+import structlog
 
 from fhir_server.context import Context, Request
 from fhir_server.respond import Response, instant_text
@@ -26,8 +27,12 @@ from smart_auth.access import Principal
 from smart_auth.audit import Facts
 from smart_auth.realm import Record
 
+# What the operator is told at once, in the log, besides the trail.
+ALARMS = frozenset({"break-glass", "token-replay", "code-replay"})
 IDLE = 2.0  # seconds between two looks for events that can move on
 AUDIT_EVENT = "AuditEvent"
+
+log = structlog.get_logger()
 MOST_PATIENTS = 50
 
 
@@ -54,6 +59,19 @@ class Trail:
     async def note(self, kind: str, details: Record) -> None:
         """Record a login, a token, an emergency (`smart_auth.realm.Note`)."""
         await self._tell(kind, {name: value for name, value in details.items() if value is not None})
+        if kind in ALARMS:
+            log.warning("alarm", kind=kind, user=details.get("user"), client=details.get("client"))
+
+    async def alarms(self) -> list[tuple[str, str, Record]]:
+        """The emergencies and replays of the whole trail, the oldest first: when, what, details."""
+        found: list[tuple[str, str, Record]] = []
+        after = 0
+        while links := await self.journal.walk(after):
+            lines = (line for link in links if link.of is None for line in link.lines)
+            rows = (msgspec.json.decode(line) for line in lines)
+            found += [(at, kind, details) for _, at, kind, details in rows if kind in ALARMS]
+            after = links[-1].number
+        return found
 
     async def record(self, request: Request, interaction: str, answer: Response | Exception) -> None:
         """Record one interaction, whatever became of it."""

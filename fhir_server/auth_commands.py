@@ -333,3 +333,16 @@ def verify_audit(mongo: Mongo = None, data: Data = None) -> None:
     if faults:
         raise typer.Exit(1)
     typer.echo(f"The audit trail is whole: {last.number if last else 0} links, head {last.hash if last else '-'}.")
+
+
+@audit.command("alarms")
+def show_alarms(mongo: Mongo = None, data: Data = None) -> None:
+    """Emergency access and replayed tokens: when, what, who and why."""
+
+    async def work() -> list[tuple[str, str, dict[str, Any]]]:
+        async with opened(Place(mongo, data)) as (_, trail):
+            found: list[tuple[str, str, dict[str, Any]]] = await trail.alarms()
+            return found
+
+    for at, kind, details in asyncio.run(work()):
+        typer.echo(f"{at}\t{kind}\t{details.get('user') or details.get('client') or '-'}\t{details.get('reason', '')}")

@@ -22,6 +22,7 @@ from fhir_server.gate import Gate
 from fhir_server.limiting import Limits
 from fhir_server.links import key_of
 from fhir_server.routes import handle
+from fhir_server.secrecy import Sealed
 from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
 from fhir_server.store.tenants import open_beside
@@ -110,7 +111,7 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
         tenant=config.tenant,
         issuer=config.base,
         auth=config.auth_url,
-        records=records,
+        records=Sealed(records, key_of(config.key, config.data)),
         now=context.now,
         random=os.urandom,
         fetch=fetcher(loopback=is_loopback(config.base)),

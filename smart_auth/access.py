@@ -45,7 +45,6 @@ CONFIDENTIALITY_SYSTEMS = (
 SENSITIVITY_SYSTEMS = (
     "http://terminology.hl7.org/CodeSystem/v3-ActCode",
     "http://hl7.org/fhir/v3/ActCode",
-    "urn:oid:2.16.840.1.113883.5.4",
     "",
 )
 # http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy: the codes that need a policy's own label.
