@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from profiles.outcome import FhirError
+
+if TYPE_CHECKING:
+    from fhir_server.store.term_files import TermFiles
 
 group = typer.Typer(no_args_is_help=True, help="Code systems: load release files, list what is there.")
 
@@ -47,10 +50,6 @@ async def _load(
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from fhir_server.app import embedded_url
-    from fhir_server.cli import settings
-    from fhir_server.store import open_store
-    from fhir_server.store.term_files import TermFiles
     from terminology.load import read_release
 
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bars:
@@ -60,13 +59,39 @@ async def _load(
         gc.disable()
         about, table = read_release(format, files_of(paths), release, url, lambda rows: tell(completed=rows))
         gc.enable()
-        async with AsyncExitStack() as stack:
-            config = settings(mongo=mongo, data=data)
-            store = await open_store(config.mongo or await embedded_url(config, stack), config.database)
-            stack.push_async_callback(store.close)
+        async with _tables(mongo, data) as tables:
             sent = bars.add_task("bytes stored", total=len(table))
-            await TermFiles(store.driver).keep(about, table, lambda size: bars.update(sent, completed=size))
+            await tables.keep(about, table, lambda size: bars.update(sent, completed=size))
     typer.echo(f"{about['url']} version {about['version']} is loaded.")
+
+
+@group.command("list")
+def listed(mongo: Mongo = None, data: Data = None) -> None:
+    """Print url, version and size of every release that was loaded."""
+
+    async def rows() -> list[dict[str, Any]]:
+        async with _tables(mongo, data) as tables:
+            return await tables.every()
+
+    for row in sorted(asyncio.run(rows()), key=lambda row: (row["about"]["url"], row["about"].get("version", ""))):
+        typer.echo(f"{row['about']['url']}  {row['about'].get('version', '')}  {row['size']:,} bytes")
+
+
+@asynccontextmanager
+async def _tables(mongo: str | None, data: Path | None) -> AsyncIterator[TermFiles]:
+    """The tables of the database; that of a server that is running is used with it."""
+    from fhir_server.app import embedded_url
+    from fhir_server.cli import settings
+    from fhir_server.store import open_store
+    from fhir_server.store.owner import address
+    from fhir_server.store.term_files import TermFiles
+
+    async with AsyncExitStack() as stack:
+        config = settings(mongo=mongo, data=data)
+        url = config.mongo or address(config.data) or await embedded_url(config, stack)
+        store = await open_store(url, config.database)
+        stack.push_async_callback(store.close)
+        yield TermFiles(store.driver)
 
 
 def files_of(paths: list[Path]) -> dict[str, Callable[[], IO[bytes]]]:

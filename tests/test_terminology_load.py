@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import IO, Any
@@ -227,3 +232,27 @@ async def test_loaded_versions_stand_side_by_side(context: Context, tmp_path: Pa
     assert value(first, "display") == "Green"
     unknown = await ask(context, "GET", f"CodeSystem/$lookup?system={url}&code=red&version=1")
     assert unknown.status == 404
+
+
+@pytest.mark.anyio
+async def test_a_release_loaded_by_another_process_counts_at_once(
+    context: Context, mongo_url: str, database: str, tmp_path: Path
+) -> None:
+    """The command line loads it, this process answers with it: in a look-up and in a search; then with the next one."""
+    url = "http://example.org/colours"
+    coding = {"system": url, "code": "scarlet"}
+    row = {"resourceType": "Condition", "subject": {"display": "x"}, "code": {"coding": [coding]}}
+    assert (await ask(context, "POST", "Condition", row)).status == 201
+    assert (await ask(context, "GET", f"CodeSystem/$lookup?system={url}&code=red")).status == 404
+    for version, above, total in (("1", "red", 1), ("2", "blue", 0)):
+        path = tmp_path / f"{version}.csv"
+        path.write_text(f"code,display,parent\nred,Red,\nblue,Blue,\nscarlet,Scarlet,{above}\n")
+        words = ["terminology", "load", "csv", str(path), "--url", url, "--release", version, "--mongo", mongo_url]
+        command = [sys.executable, "-c", "from fhir_server.cli import main; main()", *words]
+        environment = os.environ | {"FHIR_DATABASE": database}
+        done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert f"{url} version {version} is loaded." in done.stdout
+        found = content(await ask(context, "GET", f"CodeSystem/$lookup?system={url}&code=scarlet&property=parent"))
+        assert f'"{above}"' in json.dumps(found)
+        assert content(await ask(context, "GET", f"Condition?code:below={url}|red"))["total"] == total
