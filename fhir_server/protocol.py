@@ -92,8 +92,8 @@ class Limited(HttpToolsProtocol):
     def answer(self, scope: MutableMapping[str, Any], status: int, headers: Headers, more: bytes, body: bytes) -> bool:
         """Write an answer in one piece; False, and nothing is written, where it has to go uvicorn's way.
 
-        `more` are further header lines that are known to be right. uvicorn looks at each header twice, writes head and
-        body apart and waits for both: 9 of the 53 µs of a read.
+        `more` are further header lines that are known to be right. uvicorn looks at each header twice and writes head
+        and body apart: a tenth of the time of a read.
         """
         cycle = self.cycle
         if cycle.scope is not scope or cycle.response_started or cycle.disconnected or not cycle.keep_alive:
