@@ -546,6 +546,31 @@ async def test_page_links_belong_to_their_caller(hospital: Hospital) -> None:
     assert (await hospital.ask(hospital.app(), "GET", link)).status in (400, 403, 404, 410)
 
 
+async def test_what_tells_about_others_is_for_the_unlimited(hospital: Hospital) -> None:
+    """Explanations count what the caller may not see, and jobs of reindexing name it: 403, also in a batch."""
+    for method, url in [
+        ("GET", "Observation?_explain=true"),
+        ("GET", "Observation?_count=0&_explain=true"),
+        ("POST", "$reindex"),
+        ("POST", "Observation/o1/$reindex"),
+        ("GET", "$reindex-status"),
+    ]:
+        assert await status(hospital, hospital.app(), method, url) == 403, url
+        assert await status(hospital, hospital.admin, method, url) in (200, 202), url
+    batch = bundle_of("batch", {"request": {"method": "GET", "url": "Observation?_explain=true"}})
+    answer = content(await hospital.ask(hospital.app(), "POST", "", batch))
+    assert answer["entry"][0]["response"]["status"].startswith("403")
+
+
+async def test_an_order_does_not_tell_what_is_hidden(hospital: Hospital) -> None:
+    """Sorted across references, what leads to another patient stands where it would without a value."""
+    found = []
+    for sort in ("focus:Patient.birthdate", "-focus:Patient.birthdate", "has-member.code", "_id"):
+        bundle = content(await hospital.ask(hospital.app(), "GET", f"Observation?_sort={sort}"))
+        found.append([entry["resource"]["id"] for entry in bundle["entry"]])
+    assert found == [found[-1]] * 4
+
+
 async def test_i05_a_search_parameter_does_not_blind_the_gate(hospital: Hospital) -> None:
     """What labels and compartments rest on cannot be redefined over REST; new parameters and wider ones can be made."""
     root = hospital.admin
