@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fhir_server.store import Store
 from profiles.json import parse
 from smart_auth import policies
 from tests.hospital import LAB, RESTRICTED, VITAL, Hospital, condition, observation, open_hospital, reference
+from tests.packing import guide
 from tests.shell import bundle_of, content, entry
 
 pytestmark = pytest.mark.anyio
@@ -318,3 +320,22 @@ async def test_moving_a_resource_out_and_in_needs_both_ends(hospital: Hospital) 
     assert b"vital-signs" in (await hospital.ask(hospital.admin, "GET", "Observation/v1")).body
     assert await status(hospital, tech, "PUT", "Observation/o1", observation("o1", "Patient/P1", "z")) == 200
     assert await status(hospital, tech, "PUT", "Observation?_id=o1", observation("o1", "Patient/P1", "y")) == 200
+
+
+async def test_packages_are_for_callers_without_limits(hospital: Hospital) -> None:
+    """$install, $installed and $uninstall: 403 for apps and roles, also in a batch; nothing is written."""
+    row = {"name": "npmContent", "valueBase64Binary": b64encode(guide()).decode()}
+    sent = {"resourceType": "Parameters", "parameter": [row]}
+    gone = "ImplementationGuide/$uninstall?name=example.guide"
+    for caller in (hospital.app(), hospital.doctor, hospital.nurse, hospital.patient()):
+        assert await status(hospital, caller, "POST", "ImplementationGuide/$install", sent) == 403
+        assert await status(hospital, caller, "GET", "ImplementationGuide/$installed") == 403
+        assert await status(hospital, caller, "POST", gone) == 403
+        batch = bundle_of("batch", entry("POST", "ImplementationGuide/$install", sent))
+        told = content(await hospital.ask(caller, "POST", "", batch))
+        assert told["entry"][0]["response"]["status"][:3] == "403"
+    assert await status(hospital, None, "POST", "ImplementationGuide/$install", sent) == 401
+    assert await hospital.ids(hospital.admin, "StructureDefinition?_count=10") == set()
+    assert await status(hospital, hospital.admin, "POST", "ImplementationGuide/$install", sent) == 200
+    assert await hospital.ids(hospital.admin, "StructureDefinition") == {"StructureDefinition/named"}
+    assert await status(hospital, hospital.admin, "POST", gone) == 200
