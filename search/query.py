@@ -138,10 +138,12 @@ def parse(
     compartment: tuple[str, str] | None = None,
     base: str = "",
     now: int | None = None,
+    sizes: tuple[int, int] | None = None,
 ) -> Query:
     """The query of a request; `resource_type` None is a search over all types.
 
-    `compartment` is ("Patient", "123"); `base` is the server's own url, `now` the present in milliseconds since 1970.
+    `compartment` is ("Patient", "123"); `base` is the server's own url, `now` the present in milliseconds since 1970;
+    `sizes` of a page, when nothing is said and at most: what comes of them is then told as used.
     Raises FhirError naming the parameter and the allowed choices.
     """
     types = _types(resource_type, pairs, registry, compartment)
@@ -150,6 +152,9 @@ def parse(
         if name not in OTHERS:
             _read(reading, name, value)
     where = _where(reading, compartment)
+    if sizes is not None:
+        reading.count = min(sizes[0] if reading.count is None else reading.count, sizes[1])
+        reading.used = [*(pair for pair in reading.used if pair[0] != "_count"), ("_count", str(reading.count))]
     return Query(
         types=reading.types,
         where=where,

@@ -77,7 +77,7 @@ def alone(request: Request, token: str) -> str:
 def _query(request: Request, pairs: Pairs, context: Context) -> Query:
     """The query, with the size of a page that it gets; the parameters that it shows as used say so."""
     type, compartment = target(request)
-    query = parse(
+    return parse(
         type,
         [pair for pair in pairs if pair[0] not in PRESENTATION],
         context.registry,
@@ -85,10 +85,8 @@ def _query(request: Request, pairs: Pairs, context: Context) -> Query:
         compartment=compartment,
         base=context.config.base,
         now=milliseconds(context.now()),
+        sizes=(context.config.count, context.config.max_count),
     )
-    count = min(context.config.count if query.count is None else query.count, context.config.max_count)
-    used = (*(pair for pair in query.used if pair[0] != "_count"), ("_count", str(count)))
-    return replace(query, count=count, used=used)
 
 
 def target(request: Request) -> tuple[str | None, tuple[str, str] | None]:
