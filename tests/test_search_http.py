@@ -146,6 +146,14 @@ async def test_page_links_are_for_their_search_alone(context: Context) -> None:
     assert (answer.status, "name cannot be added" in text_of(answer)) == (400, True)
 
 
+async def test_pages_of_a_state_that_is_gone(context: Context) -> None:
+    """A link to a state that the database no longer keeps is 410, and says what to do."""
+    cursor = {"k": [], "i": "Patient/p1", "b": False, "t": "1.1", "n": 5}
+    token = context.seal.close({"query": [("_count", "2")], "cursor": cursor}, "search Patient")
+    answer = await ask(context, "GET", f"Patient?_page={token}")
+    assert (answer.status, "run the search again" in text_of(answer)) == (410, True)
+
+
 async def test_pages_have_first_prev_next(context: Context) -> None:
     """The first page has no prev, the last no next; each link leads where it says."""
     for sort in ("", "&_sort=-family", "&_sort=birthdate,family"):

@@ -21,10 +21,13 @@ from pymongo import MongoClient
 
 from fhir_server.app import build_app
 from fhir_server.config import Config
+from fhir_server.loading.answers import Message
+from fhir_server.loading.direct import Direct
 from fhir_server.reindexing import carried_out
 from fhir_server.store import Store
 from fhir_server.store.find_parameters import Parameters
 from fhir_server.store.reindex import Job, jobs
+from profiles.json import encode
 from search.defining import faults
 from search.entries import entries
 from search.matches import matches
@@ -275,6 +278,18 @@ async def test_the_command_goes_on_where_it_was(store: Store, monkeypatch: pytes
     assert [t.done for t in told][:2] == [8, 10]
     assert len(await jobs(store)) == 1
     assert content(await ask(context, "GET", "Patient?gender=male"))["total"] == 10
+
+
+async def test_a_load_takes_up_new_parameters(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a long load writes after a parameter has its entries: no job would come back for it."""
+    monkeypatch.setattr("fhir_server.store.find_parameters.POLL", 0)
+    target = Direct(context_on(store))
+    for resource in (parameter() | {"id": "eyes"}, {"resourceType": "Patient", "id": "p", **BLUE}):
+        url = f"{resource['resourceType']}/{resource['id']}"
+        assert (await target.send(Message("PUT", url, encode(resource)))).status == 201
+    registry = await Parameters(store, Registry.r4()).refresh()
+    found = content(await ask(replace(context_on(store), registry=registry), "GET", "Patient?eye-colour=blue"))
+    assert found["total"] == 1
 
 
 def test_the_command_through_a_server(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ lies in the database already is written anew in the background (`store.reindex`)
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,13 +36,21 @@ class Parameters:
         self._versions: Versions = ()
         self._checked: dict[tuple[str, int], str] = {}
         self._looking = asyncio.Lock()
+        self._looked = float("-inf")
         self.registry = base
         self.pending: frozenset[str] = frozenset()
         self.faults: dict[str, str] = {}
 
+    async def current(self) -> Registry:
+        """The registry, looked at anew when half a second has passed."""
+        if time.monotonic() - self._looked > POLL:
+            await self.refresh()
+        return self.registry
+
     async def refresh(self) -> Registry:
         """Look at what is stored, and leave a job for each parameter that is new."""
         async with self._looking:
+            self._looked = time.monotonic()
             rows = await self._store.reads.find_documents(compile(Kinds(("SearchParameter",))), projection={"v": 1})
             versions = tuple(sorted((row["_id"], row["v"]) for row in rows))
             if versions != self._versions:
