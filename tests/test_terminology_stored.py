@@ -50,6 +50,38 @@ async def test_a_change_takes_effect_at_once_in_every_worker(context: Context, m
     await other_store.close()
 
 
+async def test_an_answer_is_kept_as_long_as_it_is_true(context: Context) -> None:
+    """The same question is worked on once, until a definition that its answer rests on changes."""
+    id = await stored(context, system("1", concept("dog")))
+    question = f"CodeSystem/$lookup?system={ANIMALS}&code=dog"
+    first = await ask(context, "GET", question)
+    assert (await ask(context, "GET", question)).body == first.body
+    changed = system("1", concept("dog", display="Hound")) | {"id": id}
+    assert (await ask(context, "PUT", f"CodeSystem/{id}", changed)).status == 200
+    assert value(content(await ask(context, "GET", question)), "display") == "Hound"
+    assert value(content(await ask(context, "GET", question, accept_language="de")), "display") == "Hound"
+    await ask(context, "DELETE", f"CodeSystem/{id}")
+    assert (await ask(context, "GET", question)).status == 404
+
+
+async def test_a_batch_asks_different_questions(context: Context) -> None:
+    """By POST, each entry with parameters of its own."""
+    entries = [
+        {
+            "request": {"method": "POST", "url": "CodeSystem/$lookup"},
+            "resource": {
+                "resourceType": "Parameters",
+                "parameter": [{"name": "system", "valueUri": ICD10}, {"name": "code", "valueCode": code}],
+            },
+        }
+        for code in ("E11.65", "I10", "nope")
+    ]
+    answer = await ask(context, "POST", "", {"resourceType": "Bundle", "type": "batch", "entry": entries})
+    told = content(answer)["entry"]
+    assert [row["response"]["status"][:3] for row in told] == ["200", "200", "404"]
+    assert [value(row["resource"], "code") for row in told[:2]] == ["E11.65", "I10"]
+
+
 async def test_operations_work_on_instances(context: Context) -> None:
     """By GET and by POST, as the OperationDefinitions say."""
     animals = await stored(context, system("1", concept("animal", concept("dog"))))

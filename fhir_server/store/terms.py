@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -43,6 +43,8 @@ ALL = "*"
 _KEPT = 512
 # Codes of value sets and branches that are kept for the next search: 100 bytes each.
 _KEPT_CODES = 200_000
+# Answers that are kept (1,000 take 2 MB), each of so many bytes at most: an EHR asks for the same codes all day.
+_KEPT_ANSWERS, _SMALL = 1_000, 4_096
 # A definition that refers to ever more others ends here.
 _MOST_ROUNDS = 200
 
@@ -113,6 +115,8 @@ class Terms:
         self._loose: OrderedDict[Key, tuple[Names, Loose]] = OrderedDict()
         # The codes of value sets and branches, with what they rest on.
         self._named: OrderedDict[tuple[str, str], tuple[dict[Key, Names], Pairs]] = OrderedDict()
+        # Answers with what they rest on.
+        self._answers: OrderedDict[Hashable, tuple[dict[Key, Names], bytes]] = OrderedDict()
         self._lookups = Batches(self._look_up, size=128, lanes=2)
         self.files = TermFiles(store.driver)
 
@@ -123,6 +127,20 @@ class Terms:
     async def ask(self, work: Callable[[Library], T], likely: Iterable[Key] = ()) -> T:
         """The answer of `work`, which is called again whenever it needs a definition that was not looked up yet."""
         return await self._asked(work, {}, likely)
+
+    async def answered(self, same: Hashable, work: Callable[[Library], bytes], likely: Iterable[Key]) -> bytes:
+        """The answer of `work`, or that to the `same` question while every definition it rests on is the same."""
+        held = self._answers.get(same)
+        if held is not None and await self._names(held[0]) == list(held[0].values()):
+            self._answers.move_to_end(same)
+            return held[1]
+        found: Found = {}
+        body = await self._asked(work, found, likely)
+        if len(body) <= _SMALL:
+            self._answers[same] = {key: names for key, (names, _) in found.items()}, body
+            while len(self._answers) > _KEPT_ANSWERS:
+                self._answers.popitem(last=False)
+        return body
 
     async def _asked(self, work: Callable[[Library], T], found: Found, likely: Iterable[Key]) -> T:
         """The same; `found` tells afterwards what the answer rests on."""
