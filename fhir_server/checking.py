@@ -26,6 +26,7 @@ from profiles.model import RESOURCE_TYPES, definition_urls
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, Shelf, check, validate
 from profiles.validate.definitions import Definition
+from profiles.validate.safety import unsafe_narratives
 from search.defining import faults as unusable
 from search.query import parse as parse_query
 from terminology.versions import order
@@ -130,6 +131,7 @@ async def faults(resource: Resource, type: str, request: Request, context: Conte
     """What keeps a resource from being stored; [] when it may be. `size` is that of its body in bytes."""
     big = size >= context.config.big_body
     found = await asyncio.to_thread(check, resource, type) if big else check(resource, type)
+    found = found or list(unsafe_narratives(resource))
     if type == "SearchParameter" and not found:
         found = unusable(resource, context.registry)
     config = context.config
