@@ -38,7 +38,9 @@ def check_binding(report: Report, spot: Spot, binding: Json | None, profile: str
 
 def check_base_binding(report: Report, spot: Spot) -> None:
     """What the base definition binds an element to, beyond the code lists that every check looks at."""
-    binding = base_binding(spot.element) if spot.value is not None and spot.type in CODED else None
+    if spot.type not in CODED or spot.value is None:
+        return
+    binding = base_binding(spot.element)
     if binding is None:
         return
     if binding.strength == "required":

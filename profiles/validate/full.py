@@ -13,7 +13,7 @@ from profiles.validate.codes import check_base_binding
 from profiles.validate.explain import resource_faults
 from profiles.validate.extensions import check_extension
 from profiles.validate.fast import surely_valid
-from profiles.validate.ids import check_ids
+from profiles.validate.ids import check_contained, check_id
 from profiles.validate.invariants import check_base_rules
 from profiles.validate.library import Library
 from profiles.validate.profile import check_profile
@@ -82,12 +82,13 @@ def _bare(issue: Issue) -> str:
 def _check_spot(report: Report, spot: Spot) -> None:
     check_base_rules(report, spot)
     check_base_binding(report, spot)
+    check_id(report, spot)
     if spot.type == "Extension":
         check_extension(report, spot)
     elif spot.type == "Reference":
         check_base_target(report, spot)
     elif spot.type in RESOURCE_TYPES:
-        check_ids(report, spot)
+        check_contained(report, spot)
         for profile in claimed(spot.value):
             check_profile(report, spot, profile)
     for check in SPECIAL.get(spot.type, ()):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
 
 
-def check_ids(report: Report, spot: Spot) -> None:
-    """What is contained has an id that no other has; no two elements of a resource have the same."""
+def check_contained(report: Report, spot: Spot) -> None:
+    """What is contained has an id that no other has."""
     seen: set[Any] = set()
     for place in members(spot, "contained") if "contained" in spot.value else ():
         found = place.value.get("id")
@@ -19,25 +18,15 @@ def check_ids(report: Report, spot: Spot) -> None:
         elif found in seen:
             report.error("duplicate", place, f"another contained resource has the id '{found}'")
         seen.add(found)
-    if spot.type == "StructureDefinition":  # snapshot and differential have elements of the same ids
-        return
-    ids = [id for name, value in spot.value.items() if name not in APART for id in _ids(value)]
-    if len(set(ids)) < len(ids):
-        for twice in sorted({id for id in ids if ids.count(id) > 1}):
-            report.error("duplicate", spot, f"more than one element has the id '{twice}'")
 
 
-APART = ("contained", "id")
-
-
-def _ids(value: Any) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            if type(item) is dict or type(item) is list:
-                yield from _ids(item)
-    elif isinstance(value, dict) and "resourceType" not in value:
-        if isinstance(value.get("id"), str):
-            yield value["id"]
-        for item in value.values():
-            if type(item) is dict or type(item) is list:
-                yield from _ids(item)
+def check_id(report: Report, spot: Spot) -> None:
+    """No two elements of a resource have the same id; snapshot and differential are apart in this."""
+    holder = spot.value if type(spot.value) is dict else spot.extra
+    if holder and "id" in holder and spot.value is not spot.resource:
+        if spot.resource.get("resourceType") == "StructureDefinition":
+            return
+        seen = report.ids.setdefault(id(spot.resource), set())
+        if holder["id"] in seen:
+            report.error("duplicate", spot, f"another element has the id '{holder['id']}'")
+        seen.add(holder["id"])

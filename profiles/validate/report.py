@@ -40,6 +40,7 @@ class Report:
     issues: list[Issue] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     busy: set[tuple[int, str]] = field(default_factory=set)  # (resource, profile) being checked: references may circle
+    ids: dict[int, set[Any]] = field(default_factory=dict)  # of the elements of each resource
     conforms: Callable[[Any, str], bool | None] | None = None  # what conformsTo() asks
     _environment: Environment | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from profiles.fhirpath import parse
+from profiles.model import is_a
 from profiles.outcome import FhirError
 from profiles.validate.definitions import choice
 from profiles.validate.report import Report
@@ -36,16 +37,52 @@ def check_structure(report: Report, spot: Spot) -> None:
         report.add("warning", "not-found", f"{spot.path}.baseDefinition", f"the base {base_url} is not known")
         return
     try:
-        generate(structure, report.library.structure)
+        layered = {element_id(e): e for e in generate(structure, report.library.structure)}
         known = {element_id(e): e for e in snapshot(base, report.library.structure)}
     except FhirError as error:
         report.error("invalid", spot, error.text)
         return
     for element in [e for d in members(spot, "differential") for e in members(d, "element")]:
         _check_narrows(report, element, known.get(element_id(element.value), {}))
+        _check_values(report, element, layered.get(element_id(element.value), {}))
+
+
+STRENGTHS = ("example", "preferred", "extensible", "required")
+BINDABLE = frozenset(("code", "Coding", "CodeableConcept", "Quantity", "string", "uri", "Duration"))
+
+
+def _check_values(report: Report, element: Spot, whole: Json) -> None:
+    """http://hl7.org/fhir/R4/elementdefinition.html: values and bindings are of the types that the element has."""
+    kinds = {kind.get("code", "").rpartition("/")[2] for kind in whole.get("type", ())}
+    if not kinds or any("fhirpath" in kind.get("code", "") for kind in whole["type"]):
+        return
+    for prefix in ("fixed", "pattern"):
+        for value in members(element, prefix):
+            if not any(is_a(value.type, kind) for kind in kinds):
+                report.error("value", element, f"{prefix}[x] is of type {value.type}, the element is {_or(kinds)}")
+    if "binding" in element.value and not kinds & BINDABLE:
+        report.error("business-rule", element, f"a binding needs a code, and the element is {_or(kinds)}")
+
+
+def _or(kinds: set[str]) -> str:
+    return " or ".join(sorted(kinds))
+
+
+def _check_types(report: Report, element: Spot, base: Json) -> None:
+    """A type, a target and a strength of binding are those of the base, or narrower."""
+    allowed = {kind.get("code", "") for kind in base.get("type", ())}
+    is_open = not allowed or allowed & {"*", "Element", "Resource"} or any("fhirpath" in code for code in allowed)
+    for kind in () if is_open else element.value.get("type", ()):
+        code = kind.get("code", "")
+        if not any(code == one or is_a(code, one) for one in allowed):
+            report.error("value", element, f"the type {code} is not one of the base: {_or(allowed)}")
+    held = [(holder.get("binding") or {}).get("strength") for holder in (element.value, base)]
+    if all(strength in STRENGTHS for strength in held) and STRENGTHS.index(held[0]) < STRENGTHS.index(held[1]):
+        report.add("warning", "value", element, f"the binding is {held[0]}, that of the base {held[1]}")
 
 
 def _check_narrows(report: Report, element: Spot, base: Json) -> None:
+    _check_types(report, element, base)
     fixed, before = choice(element.value, "fixed"), choice(base, "fixed")
     if fixed is not None and before is not None and not same(fixed, before):
         report.error("value", element, f"{shown(fixed)} is not what the base has fixed: {shown(before)}")
