@@ -281,14 +281,20 @@ def _sort_key(reading: Reading, text: str) -> Sort:
     if "." in code:
         return _linked_sort(reading, code, descending)
     registry = reading.around.registry
-    name = reading.types[0] if len(reading.types) == 1 else "Resource"
-    parameter = registry.lookup(name, code)
-    if parameter is None or parameter.type in UNSORTABLE or not parameter.atoms:
-        known = [p.code for p in registry.of(name) if p.type not in UNSORTABLE and p.atoms]
-        choices = ", ".join(["_id", "_lastUpdated", *known])
-        raise FhirError("invalid", f"_sort: {name} cannot be sorted by {code!r}; one of {choices}")
-    reading.around.asked.add(parameter.url)
-    return Sort(code, descending, parameter)
+    names = reading.types or ("Resource",)
+    found = [p for name in names if (p := registry.lookup(name, code)) and p.type not in UNSORTABLE and p.atoms]
+    if len(found) < len(names) or len({p.type for p in found}) > 1:
+        codes = [{p.code for p in registry.of(name) if p.type not in UNSORTABLE and p.atoms} for name in names]
+        choices = ", ".join(["_id", "_lastUpdated", *sorted(set.intersection(*codes))])
+        raise FhirError("invalid", f"_sort: {', '.join(names)} cannot be sorted by {code!r}; one of {choices}")
+    reading.around.asked.update(p.url for p in found)
+    return Sort(code, descending, _together(found))
+
+
+def _together(found: Sequence[Parameter]) -> Parameter:
+    """Parameters of several types as one, with the places of all."""
+    first, *more = found
+    return replace(first, atoms=(*first.atoms, *(a for p in more for a in p.atoms))) if more else first
 
 
 def _linked_sort(reading: Reading, code: str, descending: bool) -> Sort:
@@ -308,9 +314,7 @@ def _linked_sort(reading: Reading, code: str, descending: bool) -> Sort:
         raise FhirError("invalid", f"_sort: {code} {problem}; {heads[-1]} refers to {', '.join(t for t in types if t)}")
     hops[-1] = tuple(hop for hop in hops[-1] if hop[1] in found)
     reading.around.asked.update(p.url for p in found.values())
-    first, *more = found.values()
-    whole = replace(first, atoms=(*first.atoms, *(a for p in more for a in p.atoms)))
-    return Sort(code, descending, whole, tuple(hops))
+    return Sort(code, descending, _together(list(found.values())), tuple(hops))
 
 
 def _hop(reading: Reading, types: Sequence[str | None], head: str) -> tuple[Hop, ...]:

@@ -13,7 +13,7 @@ from profiles.outcome import FhirError
 from search.clauses import ALWAYS, Between, Clause, Every, Kinds, every, some
 from search.filters import Filter, compile, is_seen, moment
 from search.page import Position, order, stages
-from search.params import Parameter
+from search.params import SHARED, Parameter
 from search.plan import hidden
 from search.query import Sort
 from search.texts import DAY, EPOCH, LAST, bound, instant, instant_of
@@ -36,7 +36,7 @@ async def sorted_rows(search: Search, clause: Clause, position: Position | None,
         search.counted = MOST + 1
         if sort[0].code == "_lastUpdated":
             return await _by_update(search, clause, sort[0], position, limit)
-        if sort[0].parameter is not None and sort[0].parameter.type == "date" and not sort[0].hops:
+        if sort[0].parameter is not None and _has_stretches(sort[0], sort[0].parameter):
             rows = await _by_stretch(search, clause, sort, sort[0].parameter, position, limit)
             if rows is not None:
                 return rows
@@ -53,6 +53,11 @@ async def _all_sorted(search: Search, filter: Filter, position: Position | None,
     pipeline = stages(filter, search.query.sort, position, limit, await _seen(search))
     rows: list[Document] = await search.reads.aggregate(pipeline, max_time_ms=search.remaining())
     return rows
+
+
+def _has_stretches(sort: Sort, parameter: Parameter) -> bool:
+    """Dates of the type itself: a stretch of entries that all types share would bring other types too."""
+    return parameter.type == "date" and not sort.hops and not parameter.key.startswith(SHARED)
 
 
 async def _seen(search: Search) -> dict[str, Filter]:
