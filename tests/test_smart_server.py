@@ -225,3 +225,14 @@ async def test_limits_are_shared_by_workers(server: Running) -> None:
     assert workers[1].take("data", "me", "10.0.0.1")["X-RateLimit-Remaining"] == "1"
     for worker in workers:
         await worker.close()
+
+
+async def test_l09_conveniences_are_behind_the_gate(server: Running) -> None:
+    """Completion and checking of ICD-10 codes need a token that may read code systems."""
+    for method, url in (("GET", "/terminology/icd10/search?q=diab"), ("POST", "/terminology/icd10/validate")):
+        for headers in ({}, {"Authorization": "Bearer nonsense"}):
+            assert (await server.http.request(method, url, headers=headers, json={"codes": []})).status_code == 401
+    narrow = await server.token("backend", "system/Patient.rs")
+    assert (await server.http.get("/terminology/icd10/search?q=diab", headers=narrow)).status_code == 403
+    wide = await server.token("backend", "system/*.rs")
+    assert (await server.http.get("/terminology/icd10/search?q=diab", headers=wide)).status_code == 200
