@@ -17,7 +17,7 @@ from fhir_server.context import Context, Pairs, Request
 from fhir_server.following import defines
 from fhir_server.formats import JSON, Format, chosen
 from fhir_server.gate import Gate
-from fhir_server.headers import accepts_gzip
+from fhir_server.headers import accepts_gzip, combined
 from fhir_server.intake import Budget, Gone, Intake, Receive
 from fhir_server.limiting import Limits, class_of
 from fhir_server.protocol import WHOLE
@@ -75,6 +75,8 @@ class Fhir:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; whatever goes wrong, it is answered."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if len(headers) < len(scope["headers"]):
+            headers = combined(scope["headers"])
         own = headers.get("x-request-id", "")
         context = self.context
         request = Request(scope["method"], headers=headers)

@@ -29,6 +29,14 @@ class Prefer:
 PLAIN = Prefer()
 
 
+def combined(rows: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers, lines of one name as one list (RFC 9110 §5.3); where only one value is allowed, the list is refused."""
+    found: dict[str, str] = {}
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in rows):
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
 def prefer(value: str | None) -> Prefer:
     """Read `Prefer`; preferences that nobody knows are ignored, as RFC 7240 says."""
     if not value:

@@ -265,3 +265,26 @@ async def test_requests_at_work_end_before_the_server(mongo_url: str, database: 
             await asyncio.sleep(0.1)
         answers = await asyncio.gather(*posts)
         assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_header_sent_twice_is_one_list(client: httpx2.AsyncClient) -> None:
+    """Several lines of one name are one list, in their order (RFC 9110 §5.3)."""
+    wanted = [("Accept", "image/png"), ("Accept", "application/fhir+xml"), ("Accept", "application/fhir+json;q=0.5")]
+    sent = [("Content-Type", "application/fhir+json"), ("Prefer", "return=minimal"), ("Prefer", "handling=lenient")]
+    assert (await client.get("metadata", headers=wanted)).headers["content-type"].startswith("application/fhir+xml")
+    assert (await client.post("Patient", content=RAW, headers=sent)).content == b""
+    lenient = [("Prefer", "handling=lenient"), ("Prefer", "respond-sometime")]
+    assert (await client.get("Patient", params={"nonsense": "1"}, headers=lenient)).status_code == 200
+    tags = [("If-None-Match", 'W/"1"'), ("If-None-Match", 'W/"7"')]
+    created = await client.put("Patient/twice", json=patient(id="twice"), headers=JSON)
+    assert created.status_code == 201
+    assert (await client.get("Patient/twice", headers=tags)).status_code == 304
+
+
+async def test_a_header_that_is_no_list_is_refused_twice(client: httpx2.AsyncClient) -> None:
+    """One If-Match and one Content-Type are allowed; none of two is chosen in silence."""
+    await client.put("Patient/twice", json=patient(id="twice"), headers=JSON)
+    both = [("If-Match", 'W/"7"'), ("If-Match", 'W/"1"'), *JSON.items()]
+    assert (await client.put("Patient/twice", json=patient(id="twice"), headers=both)).status_code == 412
+    types = [("Content-Type", "application/fhir+xml"), ("Content-Type", "application/fhir+json")]
+    assert (await client.post("Patient", content=RAW, headers=types)).status_code == 415
