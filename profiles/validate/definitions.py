@@ -24,6 +24,7 @@ class Kind:
     profiles: tuple[str, ...]
     targets: tuple[str, ...]
     aggregation: tuple[str, ...]
+    versioning: str
 
 
 @dataclass(slots=True)
@@ -78,7 +79,8 @@ def read_kind(entry: Json) -> Kind:
     if code.startswith(SYSTEM_TYPES):
         code = next((x.get("valueUrl", "") for x in entry.get("extension", ()) if x["url"] == FHIR_TYPE), "string")
     code = code.removeprefix("http://hl7.org/fhir/StructureDefinition/")
-    return Kind(*[code, *(tuple(entry.get(k, ())) for k in ("profile", "targetProfile", "aggregation"))])
+    profiles, targets, aggregation = (tuple(entry.get(k, ())) for k in ("profile", "targetProfile", "aggregation"))
+    return Kind(code, profiles, targets, aggregation, entry.get("versioning", "either"))
 
 
 def read_element(source: Json, profile: str) -> Definition:
@@ -116,6 +118,8 @@ def is_base(one: Definition) -> bool:
 
 
 def _same_types(one: Definition, base: model.Element) -> bool:
+    if any(k.aggregation or k.versioning != "either" for k in one.kinds):
+        return False
     names = {t.rpartition("/")[2] for k in one.kinds if k.code == "Reference" for t in k.targets}
     profiles = {p for k in one.kinds for p in k.profiles}
     held = tuple(k.code for k in one.kinds)

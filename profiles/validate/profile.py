@@ -9,7 +9,7 @@ from profiles import model
 from profiles.validate.codes import check_binding
 from profiles.validate.definitions import Definition, Kind
 from profiles.validate.invariants import check_rules
-from profiles.validate.references import check_target
+from profiles.validate.references import check_target, check_way
 from profiles.validate.report import Report
 from profiles.validate.slicing import belongs
 from profiles.validate.spots import Spot, members
@@ -81,6 +81,8 @@ def _check_type(report: Report, spot: Spot, wanted: Definition) -> None:
         return
     for kind in kinds:
         _check_profiles(report, spot, kind, wanted)
+        if kind.code == "Reference":
+            check_way(report, spot, kind)
         if kind.targets:
             check_target(report, spot, kind, check_profile)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from profiles import model
 from profiles.validate.definitions import Kind
 from profiles.validate.library import TYPE_URL
-from profiles.validate.report import Report, find_target
+from profiles.validate.report import Report, find_target, in_bundle
 from profiles.validate.spots import Json, Spot, whole
 
 CheckAgainst = Callable[[Report, Spot, str], None]
@@ -75,6 +75,22 @@ def check_target(report: Report, spot: Spot, kind: Kind, check: CheckAgainst) ->
     fitting = [p for p, t in types.items() if t == found and not p.endswith(f"/StructureDefinition/{t}")]
     if target and fitting and len(fitting) == len([t for t in types.values() if t in (found, ANY)]):
         _check_profiles(report, spot, target, fitting, check)
+
+
+def check_way(report: Report, spot: Spot, kind: Kind) -> None:
+    """http://hl7.org/fhir/R4/valueset-resource-aggregation-mode.html, and valueset-reference-version-rules.html."""
+    text = spot.value.get("reference") if isinstance(spot.value, dict) else None
+    if not isinstance(text, str):
+        return
+    ways = {"contained"} if text.startswith("#") else {"referenced"}
+    if ways == {"referenced"} and in_bundle(spot, text):
+        ways.add("bundled")
+    if kind.aggregation and not ways & set(kind.aggregation):
+        report.error("structure", spot, f"the target must be {' or '.join(kind.aggregation)}")
+    if kind.versioning == "specific" and "/_history/" not in text:
+        report.error("structure", spot, "the reference must name a version of its target")
+    if kind.versioning == "independent" and "/_history/" in text:
+        report.error("structure", spot, "the reference must not name a version of its target")
 
 
 def _check_profiles(report: Report, spot: Spot, target: Json, profiles: list[str], check: CheckAgainst) -> None:
