@@ -37,7 +37,12 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
     "br": frozenset(("clear",)),
     "pre": frozenset(("width",)),
 }
-_STYLE = re.compile(r"expression|url\s*\(|javascript|behavior|-moz-binding|@import|\\", re.IGNORECASE)
+# Pictures inside the text or beside it are what HL7's publisher draws the lines of its trees with.
+_STYLE = re.compile(
+    r"expression|url\s*\((?!\s*['\"]?(?:data:image/(?:png|gif|jpeg);base64,|[\w-]+\.(?:png|gif|jpg)['\"]?\s*\)))"
+    r"|javascript|behavior|-moz-binding|@import|\\",
+    re.IGNORECASE,
+)
 _SCHEMES = ("javascript:", "vbscript:", "data:text/html")
 
 
