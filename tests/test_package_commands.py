@@ -144,6 +144,25 @@ def test_files_are_checked_with_their_places(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_no_resource_is_passed_over_in_a_folder(tmp_path: Path) -> None:
+    """As `load` does: an object without resourceType, as package.json is; a file named itself or a line is an error."""
+    (tmp_path / "package.json").write_text('{"name": "example.guide", "version": "1.0.0"}')
+    (tmp_path / "p.json").write_bytes(encode(patient()))
+    over = "; passed over, as they are no resources: 1"
+    assert checked(tmp_path) == (0, [], f"1 resources checked, 0 with errors{over}")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "rows.ndjson").write_bytes(encode({"resourceType": "Patient"}) + b"\n{}\n")
+    code, said, summary = checked(tmp_path)
+    assert (code, summary) == (1, f"4 resources checked, 2 with errors{over}")
+    assert [line.removeprefix(f"{tmp_path}/")[:21] for line in said] == [
+        "list.json:1:1: error:",
+        "rows.ndjson:2:1: erro",
+    ]
+    for named in ([tmp_path / "package.json"], [tmp_path, tmp_path / "package.json"]):
+        assert checked(*named)[0] == 1
+    assert checked(tmp_path / "package.json")[2] == "1 resources checked, 1 with errors"
+
+
 def test_files_are_checked_against_a_package(tmp_path: Path) -> None:
     """--package and --profile, without a database; an unknown profile is an error."""
     (tmp_path / "in").mkdir()

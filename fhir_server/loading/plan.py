@@ -51,6 +51,14 @@ _HEAD = msgspec.json.Decoder(Head).decode
 _ENTRIES = msgspec.json.Decoder(Entries).decode
 
 
+def is_foreign(text: bytes) -> bool:
+    """Whether this is a JSON object that is no resource: it has no resourceType."""
+    try:
+        return not _HEAD(text).resourceType
+    except (msgspec.MsgspecError, ValueError):
+        return False
+
+
 def plan_document(file: str, text: bytes) -> Iterator[Unit | Fault]:
     """The units of a file that holds one resource."""
     yield from _plan(file, "entry", 0, text)

@@ -16,6 +16,7 @@ from fhir_server.checking import full
 from fhir_server.coded_values import code_faults, membership
 from fhir_server.config import Config
 from fhir_server.loading.files import plain_name, read_document, read_lines
+from fhir_server.loading.plan import is_foreign
 from fhir_server.packages.files import with_dependencies
 from fhir_server.packages.install import ANYBODY
 from profiles.json import parse
@@ -36,11 +37,12 @@ STRICT = Options(unknown_profiles="error")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A resource as it stands in a file, and how many lines stand before it."""
+    """A resource as it stands in a file, how many lines stand before it, and whether a folder held the file."""
 
     path: Path
     raw: bytes
     before: int = 0
+    found: bool = False
 
     @property
     def is_xml(self) -> bool:
@@ -51,16 +53,25 @@ async def check_files(
     paths: Sequence[Path], profiles: Sequence[str], packages: Sequence[Path], config: Config | None
 ) -> bool:
     """Tell the issues of all files; True when none is an error."""
-    checked, wrong = 0, 0
+    checked, wrong, passed = 0, 0, 0
     async with _checking(profiles, packages, config) as check:
         for text in _texts(paths):
+            if _is_foreign(text):
+                passed += 1
+                continue
             issues = await _issues(text, check)
             checked += 1
             wrong += any(issue.severity in LOUD for issue in issues)
             for issue in issues:
                 typer.echo(line(text, issue))
-    typer.echo(f"{checked} resources checked, {wrong} with errors", err=True)
+    over = f"; passed over, as they are no resources: {passed}" if passed else ""
+    typer.echo(f"{checked} resources checked, {wrong} with errors{over}", err=True)
     return not wrong
+
+
+def _is_foreign(text: Text) -> bool:
+    """JSON that a folder held and that is no resource, such as a package's own description."""
+    return text.found and not text.is_xml and is_foreign(text.raw)
 
 
 def line(text: Text, issue: Issue) -> str:
@@ -82,13 +93,14 @@ async def _issues(text: Text, check: Check) -> list[Issue]:
 
 def _texts(paths: Iterable[Path]) -> Iterator[Text]:
     """The text of every resource under the paths."""
-    for path in (found for given in paths for found in _under(given)):
+    given = frozenset(paths)
+    for path in (found for each in paths for found in _under(each)):
         try:
             if plain_name(path).endswith((".ndjson", ".jsonl")):
                 rows = enumerate(read_lines(path, lambda size: None))
                 yield from (Text(path, row, number) for number, row in rows if row.strip())
             else:
-                yield Text(path, read_document(path))
+                yield Text(path, read_document(path), found=path not in given)
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise FhirError(
                 "not-found", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
