@@ -61,7 +61,7 @@ async def test_validate_names_faults_and_stores_nothing(context: Context) -> Non
         ("GET", "Patient/$validate?mode=maybe", None, 400, "mode=maybe is not one of create, update, delete, profile."),
         ("GET", "Patient/$validate?x=1", None, 400, "$validate has no parameter x; it has resource, mode, profile."),
         ("GET", "Patient/p1/$meta-add", None, 405, "$meta-add changes things: use POST."),
-        ("GET", "$meta", None, 400, "$meta is not offered here: /[type]/[id]/$meta."),
+        ("POST", "$meta-add", parameters(), 400, "$meta-add is not offered here: /[type]/[id]/$meta-add."),
         ("GET", "Observation/$everything", None, 400, None),
         ("GET", "$convert", None, 400, "$convert needs the parameter input."),
     ],
@@ -73,6 +73,36 @@ async def test_calls_that_do_not_fit(
     answer = await ask(context, method, url, sent)
     assert answer.status == status
     assert text is None or text_of(answer) == text
+
+
+async def test_meta_of_a_type_and_of_the_server(context: Context) -> None:
+    """What is in use: profiles, labels and tags, each once (R4 resource-operation-meta)."""
+    assert content(await ask(context, "GET", "$meta"))["parameter"][0]["valueMeta"] == {}
+    long = f"http://p/{'x' * 300}"
+    fast = {"system": "http://T", "code": "Fast", "display": "Quick"}
+    bare, only = {"code": "fast"}, {"system": "http://T"}
+    secret = {"system": "http://s", "code": "R"}
+    metas = [
+        {"tag": [fast, bare], "profile": [long]},
+        {"tag": [fast], "security": [secret]},
+        {"profile": ["http://p|2"]},
+    ]
+    for number, meta in enumerate(metas):
+        await ask(context, "PUT", f"Patient/m{number}", patient(id=f"m{number}", meta=meta))
+    await ask(context, "POST", "Observation", observation(meta={"tag": [only, fast]}))
+    for method, url, tags in (("GET", "Patient/$meta", [fast, bare]), ("POST", "$meta", [fast, only, bare])):
+        found = content(await ask(context, method, url))["parameter"]
+        assert [row["name"] for row in found] == ["return"]
+        shown = found[0]["valueMeta"]
+        assert sorted(shown.pop("profile")) == sorted([long, "http://p|2"])
+        assert sorted(map(str, shown.pop("tag"))) == sorted(map(str, tags))
+        assert shown == {"security": [secret]}
+    shown = content(await ask(context, "GET", "Observation/$meta"))["parameter"][0]["valueMeta"]
+    assert shown.keys() == {"tag"}
+    assert content(await ask(context, "GET", "Account/$meta"))["parameter"][0]["valueMeta"] == {}
+    await ask(context, "DELETE", "Patient/m1")
+    shown = content(await ask(context, "GET", "$meta"))["parameter"][0]["valueMeta"]
+    assert "security" not in shown
 
 
 async def test_meta(context: Context) -> None:

@@ -35,7 +35,7 @@ from profiles.outcome import FhirError, Issue
 
 ROWS: tuple[Row, ...] = (
     Row("Resource-validate", validate.run, examines=True),
-    Row("Resource-meta", meta.show, levels=("instance",)),
+    Row("Resource-meta", meta.show),
     Row("Resource-meta-add", meta.add),
     Row("Resource-meta-delete", meta.remove),
     Row("Resource-convert", content.convert),

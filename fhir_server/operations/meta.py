@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server import access
-from fhir_server.checking import faults
+from fhir_server.checking import faults, store_of
 from fhir_server.context import Context, Resource
 from fhir_server.headers import etag
 from fhir_server.interactions.update import RIVALS, put
@@ -15,11 +15,13 @@ from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
 from fhir_server.operations.stored import stored_resource, stored_version
 from fhir_server.respond import Response, resource_answer
+from fhir_server.store.labels import labelled
 from fhir_server.writing import check_if_match, refuse_faults
 from profiles.json import parse
 from profiles.outcome import FhirError
 
 LISTS = ("profile", "security", "tag")
+CODES = ("_profile", "_security", "_tag")
 Meta = dict[str, Any]
 
 
@@ -50,8 +52,30 @@ def removed(meta: Meta, less: Meta) -> Meta:
 
 
 async def show(call: Call, context: Context) -> Response:
-    """The meta of an instance or of one of its versions."""
-    return _answer(await stored_resource(call, context))
+    """The meta of an instance or of one of its versions; of a type or the server, what is in use there."""
+    if call.id:
+        return _answer(await stored_resource(call, context))
+    return _answer({"meta": await _in_use(call, context)})
+
+
+async def _in_use(call: Call, context: Context) -> Meta:
+    """Profiles, labels and tags of what a search of the caller finds; codes that differ by case alone are one."""
+    rows = [row for code in CODES if (row := context.registry.lookup("Resource", code)) is not None]
+    types = (call.type,) if call.type else ()
+    searching = replace(call.request, method="GET", parts=types)
+    found = await labelled(
+        store_of(context),
+        [key for row in rows for key in row.keys],
+        types,
+        access.clause_of(searching, context),
+    )
+    items: dict[str, dict[Any, Any]] = {name: {} for name in LISTS}
+    for stored in found:
+        held, shown = (parse(row.body or b"{}") for row in (stored, access.shown(call.request, context, stored)))
+        for name, known in items.items():
+            own = held.get("meta", {}).get(name, ())
+            known |= {_name(item): item for item in shown.get("meta", {}).get(name, ()) if item in own}
+    return {name: [known[key] for key in sorted(known, key=str)] for name, known in items.items() if known}
 
 
 def _answer(resource: Resource) -> Response:

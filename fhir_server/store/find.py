@@ -170,10 +170,16 @@ def seen_by(clause: Clause, types: Sequence[str], access: Access | None) -> Clau
     """The clause with what the caller may see of each type."""
     if access is None:
         return clause
-    kinds: dict[Clause, list[str]] = {}
-    for name in types or sorted(model.RESOURCE_TYPES):
-        kinds.setdefault(access(name), []).append(name)
+    kinds = by_sight(types or sorted(model.RESOURCE_TYPES), access)
     return every((clause, some(every((Kinds(tuple(names)), allowed)) for allowed, names in kinds.items())))
+
+
+def by_sight(types: Sequence[str], access: Access) -> dict[Clause, list[str]]:
+    """The types of which the caller sees the same part."""
+    kinds: dict[Clause, list[str]] = {}
+    for name in types:
+        kinds.setdefault(access(name), []).append(name)
+    return kinds
 
 
 async def _page(search: Search, position: Position | None) -> Found:

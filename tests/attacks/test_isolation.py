@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.store import Store
+from fhir_server.store import Store, labels
 from profiles.json import parse
 from tests.hospital import RESTRICTED, VITAL, Hospital, condition, observation, open_hospital, reference
 from tests.shell import bundle_of, content, entry, id_of
@@ -590,3 +590,32 @@ async def test_i05_a_search_parameter_does_not_blind_the_gate(hospital: Hospital
         assert await status(hospital, root, "POST", "SearchParameter", base | each) in (403, 422)
     new = base | {"url": "http://x/3", "code": "shade", "base": ["Observation"], "expression": "Observation.code"}
     assert await status(hospital, root, "POST", "SearchParameter", new) == 201
+
+
+@pytest.mark.parametrize("walked", [5_000, 0])
+async def test_meta_tells_labels_of_what_is_seen(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, walked: int
+) -> None:
+    """$meta of a type and of the server: what is in use only on what is hidden from the caller is not told."""
+    monkeypatch.setattr(labels, "MOST_WALKED", walked)
+    for id, number in (("c1", "1"), ("c2", "2")):
+        tagged = condition(id, f"Patient/P{number}", meta={"tag": [{"code": f"of-P{number}"}]})
+        assert await status(hospital, hospital.doctor, "PUT", f"Condition/{id}", tagged) == 200
+
+    async def told(caller: Any, url: str) -> set[str]:
+        answer = await hospital.ask(caller, "GET", url)
+        assert answer.status == 200, answer.body
+        meta = content(answer)["parameter"][0]["valueMeta"]
+        return {row["code"] for name in ("tag", "security") for row in meta.get(name, ())}
+
+    for url, seen in (("$meta", {"of-P1"}), ("Condition/$meta", {"of-P1"}), ("Observation/$meta", set())):
+        assert await told(hospital.patient(), url) - {"R"} == seen
+        assert await told(hospital.app("patient/*.rs"), url) - {"R"} == seen
+    both = {"of-P1", "of-P2"}
+    assert await told(hospital.nurse, "$meta") == both
+    assert await told(hospital.doctor, "$meta") == {*both, "R"}
+    assert await told(hospital.doctor, "Observation/$meta") == {"R"}
+    few = hospital.app("patient/Observation.rs")
+    assert await status(hospital, few, "GET", "Condition/$meta") == 403
+    assert await told(few, "$meta") <= {"R"}
+    assert await status(hospital, None, "GET", "$meta") == 401
