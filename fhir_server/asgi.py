@@ -50,7 +50,7 @@ KEPT = [row for row in SECURITY if row[0] != b"cache-control"]
 # The same as they are sent, by their number.
 LINES = {len(rows): b"".join(b"%b: %b\r\n" % row for row in rows) for rows in (SECURITY, KEPT)}
 NOTHING: Mapping[str, Any] = {}
-EXPOSED = b"etag, location, content-location, last-modified, x-request-id"
+EXPOSED = b"etag, link, location, content-location, last-modified, x-request-id"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
     b"accept, authorization, content-type, if-match, if-modified-since, if-none-exist, if-none-match, prefer, "

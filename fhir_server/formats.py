@@ -9,6 +9,7 @@ from typing import Any
 
 from fhir_server.context import Request
 from fhir_server.headers import Media, media, ranges_of
+from fhir_server.lines import lines
 from profiles.json import parse, pretty
 from profiles.outcome import FhirError, Issue
 from profiles.xml import parse_xml, print_xml, read_xml
@@ -66,8 +67,9 @@ XML = Format(
     _xml,
     _indented_xml,
 )
+NDJSON = Format("ndjson", "application/fhir+ndjson", ("application/ndjson", "ndjson"), parse, _examine, lines, lines)
 FORMATS = (JSON, XML)
-NAMED = {name: row for row in FORMATS for name in (row.media, *row.aliases)}
+NAMED = {name: row for row in (*FORMATS, NDJSON) for name in (row.media, *row.aliases)}
 # Browsers put application/xml before */*, and nobody reads FHIR in them as XML.
 NAMED["text/html"] = JSON
 WILD = {"application/*": 1, "text/*": 1, "*/*": 0}
@@ -93,11 +95,16 @@ def _named(text: str) -> Format:
     return row
 
 
+def refuse_lines() -> FhirError:
+    """The error of anything but a search that is asked for as NDJSON."""
+    return FhirError("not-supported", f"NDJSON is for searches; use {OFFERED}.", status=406)
+
+
 @lru_cache(maxsize=256)  # 4 of the 18 microseconds of a read
 def _best(accept: str) -> Format:
     """The format of the highest quality; the most specific range that it is in decides on it (RFC 9110 §12.5.1)."""
     ranges = [row for row in ranges_of(accept) if _version_fits(row)]
-    ranked = [(_rank(ranges, row), row) for row in FORMATS]
+    ranked = [(_rank(ranges, row), row) for row in (*FORMATS, NDJSON)]
     rank, best = max(ranked, key=lambda pair: pair[0])
     if rank[0] <= 0:
         raise FhirError("not-supported", f"Accept: {accept} is not supported; use {OFFERED}.", status=406)
@@ -112,10 +119,10 @@ def _rank(ranges: list[Media], format: Format) -> tuple[float, int, int]:
 
 
 def _specific(row: Media, format: Format) -> int:
-    """2 for the format itself, 1 and 0 for ranges that it is in, -1 for another one."""
+    """2 for the format itself, 1 and 0 for ranges that it is in, -1 for another one; NDJSON has to be named."""
     if NAMED.get(row.name) is format:
         return 2
-    return WILD.get(row.name, -1)
+    return -1 if format is NDJSON else WILD.get(row.name, -1)
 
 
 def _version_fits(row: Media) -> bool:
@@ -130,7 +137,7 @@ def sent(request: Request) -> Format:
         return JSON
     found = media(content_type)
     row = NAMED.get(found.name)
-    if row is None or found.name == "text/html" or not _version_fits(found):
+    if row not in FORMATS or found.name == "text/html" or not _version_fits(found):
         raise FhirError("not-supported", f"Content-Type: {content_type} is not supported; use {OFFERED}.", status=415)
     charset = (found.parameter("charset") or "utf-8").lower().replace("_", "-")
     if charset not in ("utf-8", "utf8", "us-ascii"):

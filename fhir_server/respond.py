@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 
 from fhir_server.context import Context, Request, Resource
-from fhir_server.formats import JSON, Format
+from fhir_server.formats import JSON, NDJSON, Format
 from fhir_server.headers import etag, http_date
+from fhir_server.lines import link
 from fhir_server.store import Stored
 from profiles.json import encode
 from profiles.outcome import FhirError, Issue, operation_outcome
@@ -88,6 +89,8 @@ def rendered(answer: Response, format: Format, request: Request) -> Response:
     if answer.media is not None:
         return answer
     if answer.body:
+        if format is NDJSON:
+            answer.headers |= link(answer.body)
         indented = request.query and request.first("_pretty") == "true"
         if indented or format is not JSON:
             answer.body = (format.indented if indented else format.write)(answer.body)

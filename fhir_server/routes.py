@@ -11,7 +11,7 @@ from fhir_server import access
 from fhir_server.binaries import is_native, native
 from fhir_server.checking import DEFINING, defined
 from fhir_server.context import Context, Request
-from fhir_server.formats import JSON, chosen
+from fhir_server.formats import JSON, NDJSON, chosen, refuse_lines
 from fhir_server.interactions.batch import bundle
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
@@ -180,6 +180,9 @@ async def handle(request: Request, context: Context) -> Response:
             answer = await native(await perform(request, context), context)
         else:
             format = chosen(request)
+            if format is NDJSON and find(request.method, request.parts).handler not in (search, posted_search):
+                format = JSON
+                raise refuse_lines()
             answer = await perform(request, context)
     except Exception as error:
         answer = failure(error, request)

@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
+from profiles.json import parse
 from tests.shell import BASE, ask, content, context_on, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
@@ -446,3 +447,31 @@ async def test_binaries_go_in_and_out_as_they_are(context: Context) -> None:
     assert put.status == 201
     assert (await ask(context, "GET", "Binary/b2")).body == b'{"a":1}'
     assert (await ask(context, "GET", "Binary/none")).status == 404
+
+
+async def test_a_search_as_ndjson(context: Context) -> None:
+    """A resource a line, matches and includes, the next page in a header; 406 for anything but a search."""
+    for number in range(3):
+        await ask(context, "PUT", f"Patient/n{number}", patient(id=f"n{number}"))
+    seen = {"resourceType": "Basic", "id": "b", "code": {"text": "x"}, "subject": {"reference": "Patient/n1"}}
+    await ask(context, "PUT", "Basic/b", seen)
+    found, url = [], "Patient?_count=2&_sort=_id&_format=ndjson"
+    while url:
+        answer = await ask(context, "GET", url)
+        assert (answer.status, answer.media) == (200, "application/fhir+ndjson; charset=utf-8")
+        assert answer.body.endswith(b"\n")
+        found += [parse(line)["id"] for line in answer.body.splitlines()]
+        url = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    assert found == ["n0", "n1", "n2"]
+    accept = "application/fhir+ndjson"
+    both = await ask(context, "GET", "Basic?_include=Basic:subject", accept=accept)
+    assert [parse(line)["id"] for line in both.body.splitlines()] == ["b", "n1"]
+    assert (await ask(context, "GET", "Patient?family=None", accept=accept)).body == b""
+    wrong = await ask(context, "GET", "Patient?nonsense=1", accept=accept)
+    assert (wrong.status, parse(wrong.body)["resourceType"]) == (400, "OperationOutcome")
+    for method, place in (("GET", "Patient/n1"), ("GET", "Patient/_history"), ("GET", "metadata"), ("POST", "Patient")):
+        refused = await ask(context, method, place, accept=accept)
+        assert (refused.status, refused.media) == (406, "application/fhir+json; charset=utf-8")
+        assert text_of(refused).startswith("NDJSON is for searches")
+    sent = await ask(context, "POST", "Patient", patient(), content_type=accept)
+    assert sent.status == 415
