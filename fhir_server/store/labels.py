@@ -1,6 +1,7 @@
 """Which values are in use under some keys: a leap through the index from each value to the next.
 
-A leap takes as long however many resources have the value: 40 profiles of 600,000 resources cost 40 leaps.
+A leap takes as long however many resources have the value: 20 profiles and 7 tags of 30,000 resources took 18 ms, and a
+type without any 1 ms, 21 keys of the index and no document.
 """
 
 from __future__ import annotations
