@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.data import patient
 from fhir_server.app import App, build_app
-from fhir_server.auth_wiring import open_beside_realm
+from fhir_server.auth.wiring import open_beside_realm
 from fhir_server.config import Config
 from fhir_server.store import Embedded
 from smart_auth import clients, principals, tokens, users

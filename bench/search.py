@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 
 from bench.mix import REGISTRY, Sample, load, sampled
 from bench.shapes import SHAPES, Shape
+from fhir_server.answers.links import PAGE, Seal
+from fhir_server.answers.respond import Response
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.ids import TimeOrdered
-from fhir_server.links import PAGE, Seal
-from fhir_server.respond import Response
 from fhir_server.routes import handle
 from fhir_server.store import Embedded, Store, open_store
-from fhir_server.store.find import Search, Terms, reads_of
-from fhir_server.store.find_includes import included
-from fhir_server.store.find_links import Links
+from fhir_server.store.find.includes import included
+from fhir_server.store.find.links import Links
+from fhir_server.store.find.search import Search, Terms, reads_of
 from fhir_server.store.terms import terms_of
 from profiles.json import parse as parse_json
 from search.clauses import Clause, Has, walk

@@ -18,17 +18,17 @@ from starlette.routing import Route
 
 from fhir_server import logs
 from fhir_server.access import admit
-from fhir_server.asgi import MOUNT, Fhir, Scope, Send
-from fhir_server.auth_wiring import mounts, open_auth
+from fhir_server.answers.links import Seal, key_of
+from fhir_server.auth.wiring import mounts, open_auth
 from fhir_server.coding import checking, completion
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.context import Request as Asked
-from fhir_server.demo import load_demo
 from fhir_server.following import Following, registry_of
+from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send
+from fhir_server.http.intake import Receive
 from fhir_server.ids import TimeOrdered
-from fhir_server.intake import Receive
-from fhir_server.links import Seal, key_of
+from fhir_server.loading.demo import load_demo
 from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.mongod import SOCKET
 from fhir_server.store.tenants import open_beside
@@ -251,7 +251,7 @@ def attend(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
 
 
 def quiet_collector() -> None:
-    """What is alive after the start stays: parsing next to it is three times faster (DESIGN.md §2)."""
+    """What is alive after the start stays: parsing next to it is three times faster (docs/storage.md)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

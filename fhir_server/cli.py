@@ -1,20 +1,21 @@
-"""The command line: every option is also an environment variable FHIR_NAME (DESIGN.md §7)."""
+"""The command line: every option is also an environment variable FHIR_NAME (docs/architecture.md)."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from fhir_server import package_commands, tenant_commands, terminology_commands
-from fhir_server.auth_commands import GROUPS
-from fhir_server.config import Config
-from fhir_server.load import load, seed
-from fhir_server.reindexing import reindex
+from fhir_server.commands import packages as package_commands
+from fhir_server.commands import tenants as tenant_commands
+from fhir_server.commands import terminology as terminology_commands
+from fhir_server.commands.load import load, seed
+from fhir_server.commands.options import settings
+from fhir_server.commands.reindex import reindex
+from fhir_server.commands.users import GROUPS
 from profiles.outcome import FhirError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A standards-first FHIR R4 server on MongoDB.")
@@ -54,18 +55,6 @@ for name, group in GROUPS.items():
 app.add_typer(terminology_commands.group, name="terminology")
 app.add_typer(package_commands.group, name="packages")
 app.add_typer(tenant_commands.tenant, name="tenant")
-
-
-def settings(**given: Any) -> Config:
-    """The environment with what the command line says; a fault ends the program in a sentence."""
-    try:
-        return Config(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        for fault in error.errors():
-            place = "_".join(map(str, fault["loc"]))
-            text = fault["msg"].removeprefix("Value error, ")
-            typer.echo(f"FHIR_{place.upper()}: {text}" if place else text, err=True)
-        raise typer.Exit(2) from None
 
 
 def main() -> None:

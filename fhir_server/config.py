@@ -81,7 +81,7 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def check_open(self) -> Self:
-        """An open server on a public address is an accident (DESIGN.md §7)."""
+        """An open server on a public address is an accident (docs/architecture.md)."""
         if self.auth == "none" and self.host not in LOOPBACK:
             raise ValueError(f"--auth none is refused on {self.host}: use a loopback address, or --auth smart")
         return self

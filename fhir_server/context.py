@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from fhir_server.answers.links import Seal
 from fhir_server.config import Config
-from fhir_server.headers import PLAIN, Prefer, prefer
-from fhir_server.links import Seal
+from fhir_server.http.headers import PLAIN, Prefer, prefer
 from fhir_server.store import Store, Stored, Transaction
 from search.params import Registry
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
-from fhir_server.respond import Response
 from fhir_server.store import Store
-from fhir_server.store.find_parameters import POLL, Parameters
+from fhir_server.store.find.parameters import POLL, Parameters
 from fhir_server.store.reindex import work
 from profiles.outcome import FhirError
 from search.params import Registry

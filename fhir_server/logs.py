@@ -23,7 +23,7 @@ def configure(level: str) -> None:
             structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now: it may have been replaced
         cache_logger_on_first_use=False,
     )
     for name in ("uvicorn", "uvicorn.error"):

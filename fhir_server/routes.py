@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fhir_server import access
-from fhir_server.binaries import is_native, native
-from fhir_server.checking import DEFINING, defined
+from fhir_server.answers.respond import Response, failure, rendered
 from fhir_server.context import Context, Request
-from fhir_server.formats import JSON, NDJSON, chosen, refuse_lines
+from fhir_server.http.formats import JSON, NDJSON, chosen, refuse_lines
 from fhir_server.interactions.batch import bundle
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
@@ -22,8 +21,9 @@ from fhir_server.interactions.read import read, vread
 from fhir_server.interactions.search import posted_search, search
 from fhir_server.interactions.update import conditional_update, update
 from fhir_server.operations import invoke, offered
-from fhir_server.respond import Response, failure, rendered
 from fhir_server.store import Store, Transaction
+from fhir_server.writing.binaries import is_native, native
+from fhir_server.writing.checking import DEFINING, defined
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 

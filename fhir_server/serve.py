@@ -16,10 +16,10 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from fhir_server.app import App, build_app, embedded_url, open_context
-from fhir_server.auth_wiring import open_accounts, open_realm
+from fhir_server.auth.wiring import open_accounts, open_realm
 from fhir_server.config import Config
-from fhir_server.demo import load_demo
-from fhir_server.protocol import uvicorn_settings
+from fhir_server.http.protocol import uvicorn_settings
+from fhir_server.loading.demo import load_demo
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 

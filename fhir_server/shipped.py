@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.store import Stored
-from fhir_server.store.find import Found
+from fhir_server.store.find.search import Found
 from profiles import model
 from profiles.json import encode, parse
 from search.clauses import ALWAYS, Clause, every

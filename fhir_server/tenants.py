@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from fhir_server.answers.links import key_of
 from fhir_server.config import Config
-from fhir_server.links import key_of
 from fhir_server.store import Store
 from fhir_server.store.tenants import tenant_names
 
@@ -44,9 +45,10 @@ def named_in(path: str) -> str | None:
 
 @dataclass(slots=True)
 class Place:
-    """A tenant that this worker has open."""
+    """A tenant that this worker has open, and when it was born: its namesake after a delete is another."""
 
     app: App
+    born: datetime
     stack: AsyncExitStack
 
 
@@ -58,7 +60,7 @@ class Tenants:
     make: Callable[[Config, Store], App]
     store: Store | None = None
     places: dict[str, Place] = field(default_factory=dict)
-    names: frozenset[str] = frozenset()
+    names: dict[str, datetime] = field(default_factory=dict)
     polled: float = 0.0
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -76,17 +78,18 @@ class Tenants:
     async def _look(self, store: Store) -> None:
         async with self.opening:
             if time.monotonic() - self.polled > POLL:
-                self.names = frozenset(await tenant_names(store))
+                self.names = await tenant_names(store)
                 self.polled = time.monotonic()
-                for name in self.places.keys() - self.names:
+                for name in [name for name, place in self.places.items() if self.names.get(name) != place.born]:
                     await self.places.pop(name).stack.aclose()
 
     async def _open(self, name: str, store: Store) -> App:
         async with self.opening:
             if name not in self.places:
+                born = self.names[name]
                 app, stack = self.make(config_of(self.config, name), store), AsyncExitStack()
                 await stack.enter_async_context(app.running())
-                self.places[name] = Place(app, stack)
+                self.places[name] = Place(app, born, stack)
             return self.places[name].app
 
     async def close(self) -> None:

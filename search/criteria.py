@@ -16,7 +16,7 @@ from search.types.reference import possible
 from search.values import Around, invalid, prefixed, span, split, unescape
 from search.words import words_clause
 
-# Chains and _has may be nested, but each level is another look at the database (SECURITY.md, D05).
+# Chains and _has may be nested, but each level is another look at the database (attack D05).
 DEEPEST = 5
 # With these, all values must fail; with the others one of them must match.
 NEGATIVE = frozenset({"not", "not-in"})

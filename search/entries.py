@@ -17,7 +17,7 @@ from search.types.rows import Add, Emit, presence
 from search.walks import PASSES
 from search.words import add_words
 
-# A resource with more values than this is refused: it would cost every later write and search (SECURITY.md, P21).
+# A resource with more values than this is refused: it would cost every later write and search (attack P21).
 MOST = 20_000
 # Each of their codes is one, and a code system may have 100,000.
 MOST_CODES = 250_000

@@ -62,7 +62,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long things live (SECURITY.md §4)."""
+    """How long things live (docs/security.md)."""
 
     code: timedelta = timedelta(seconds=60)
     access: timedelta = timedelta(minutes=30)

@@ -1,4 +1,4 @@
-"""A store whose n-th driver call fails (SECURITY.md §3): not carried out, or carried out and the answer lost."""
+"""A store whose n-th driver call fails (docs/security.md): not carried out, or carried out and the answer lost."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhir_server.access.gate import Caller, Gate
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
-from fhir_server.gate import Caller, Gate
-from fhir_server.respond import Response
 from fhir_server.routes import handle
 from fhir_server.store import Store
 from profiles.json import encode, parse

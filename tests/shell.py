@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhir_server.answers.links import Seal
+from fhir_server.answers.respond import Response
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.ids import TimeOrdered
-from fhir_server.links import Seal
-from fhir_server.respond import Response
 from fhir_server.routes import handle
 from fhir_server.store import Store
 from profiles.json import encode, parse

@@ -16,9 +16,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from starlette.applications import Starlette
 
-from fhir_server.auth_http import Choice, Portal
-from fhir_server.auth_outside import bounded
-from fhir_server.auth_routes import auth_routes
+from fhir_server.auth.outside import bounded
+from fhir_server.auth.portal import Choice, Portal
+from fhir_server.auth.routes import auth_routes
 from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
 from smart_auth import clients, users

@@ -1,4 +1,4 @@
-"""Access formulas: deny by default, every rule only narrows, consents and labels are kept (SECURITY §1)."""
+"""Access formulas: deny by default, every rule only narrows, consents and labels are kept."""
 
 from __future__ import annotations
 

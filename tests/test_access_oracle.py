@@ -1,4 +1,4 @@
-"""The strongest test (SECURITY.md §1): what a caller is answered is what a server that holds nothing else would answer.
+"""The strongest test: what a caller is answered is what a server that holds nothing else would answer.
 
 For each caller the resources that the caller may see are worked out here, by a few lines that share nothing with the
 gate. They are put into a second, open server; every request must be answered alike by both: status, entries in their
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.gate import Caller
+from fhir_server.access.gate import Caller
 from fhir_server.store import open_store
 from profiles.json import encode, parse
 from tests.hospital import LAB, RESTRICTED, VITAL, Hospital, condition, encounter, observation, open_hospital, reference

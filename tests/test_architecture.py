@@ -1,4 +1,4 @@
-"""The shape of the code: which room may know which, one driver, sizes (DESIGN.md §1, §9)."""
+"""The shape of the code: which room may know which, one driver, sizes (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_arrows_point_one_way(room: str) -> None:
 
 
 def test_pure_rooms_do_no_io() -> None:
-    """No clock, no chance, no environment, no sockets (DESIGN.md §9)."""
+    """No clock, no chance, no environment, no sockets (CONTRIBUTING.md)."""
     for place, path in sources(*PURE):
         assert not imports(path) & IMPURE, place
 
@@ -109,7 +109,7 @@ NAMES = ("manager", "helper", "util", "base", "impl", "service")
 
 
 def test_names() -> None:
-    """Classes have the specification's words for names (DESIGN.md §9)."""
+    """Classes have the specification's words for names (CONTRIBUTING.md)."""
     for place, path in sources(*ROOMS):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.ClassDef):

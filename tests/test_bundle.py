@@ -179,7 +179,7 @@ async def test_the_same_conditional_create_twice_makes_one(context: Context) -> 
 
 @pytest.mark.parametrize("type", ["transaction", "batch"])
 async def test_of_parallel_conditional_creates_in_bundles_one_creates(context: Context, type: str) -> None:
-    """Exactly once of 50 parallel bundles (SECURITY.md §2)."""
+    """Exactly once of 50 parallel bundles (docs/security.md)."""
     sent = bundle_of(type, entry("POST", "Patient", patient(**MRN), ifNoneExist="identifier=http://h|1"))
     answers = await asyncio.gather(*(ask(context, "POST", "", sent) for _ in range(50)))
     statuses = Counter(content(answer)["entry"][0]["response"]["status"][:3] for answer in answers)

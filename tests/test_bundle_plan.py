@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.bundle import Entry, fill, final_names, plan, read_entries, renamed, root_of, split_url, stem
+from fhir_server.bundles.plan import Entry, fill, final_names, plan, read_entries, renamed, root_of, split_url, stem
 from profiles.outcome import FhirError
 from tests.shell import BASE, bundle_of, entry, patient
 

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from fhir_server.app import build_app
 from fhir_server.config import Config
 from fhir_server.store import New, Store, open_store
-from fhir_server.store.find import find
+from fhir_server.store.find.page import find
 from profiles.json import encode
 from profiles.outcome import FhirError
 from search.entries import compartment

@@ -1,4 +1,4 @@
-"""kill -9 of mongod and of a writer: what was acknowledged is there, and nothing is half there (SECURITY §2)."""
+"""kill -9 of mongod and of a writer: what was acknowledged is there, and nothing is half there."""
 
 from __future__ import annotations
 

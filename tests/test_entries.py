@@ -69,7 +69,7 @@ def test_after_is_above_all_that_begins_so(prefix: str, rest: str) -> None:
 
 
 def test_a_typical_observation_has_few_short_entries() -> None:
-    """One per value, none per alias (DESIGN.md §3)."""
+    """One per value, none per alias (docs/search.md)."""
     vital = {
         "resourceType": "Observation",
         "id": "1",
@@ -89,7 +89,7 @@ def test_a_typical_observation_has_few_short_entries() -> None:
 
 
 def test_the_compartment_is_the_patient() -> None:
-    """`p` names the patient a resource belongs to, itself where there is none (DESIGN.md §2)."""
+    """`p` names the patient a resource belongs to, itself where there is none (docs/storage.md)."""
     assert compartment({"resourceType": "Patient", "id": "1"}) == "Patient/1"
     assert compartment({"resourceType": "Organization", "id": "o"}) == "Organization/o"
     observation = {"resourceType": "Observation", "id": "x", "subject": {"reference": "http://here/Patient/7"}}
@@ -100,7 +100,7 @@ def test_the_compartment_is_the_patient() -> None:
 
 
 def test_too_many_values_are_refused() -> None:
-    """A resource with a hundred thousand identifiers is 422, not a burden on every later search (SECURITY.md P21)."""
+    """A resource with a hundred thousand identifiers is 422, not a burden on every later search (attack P21)."""
     many = {"resourceType": "Patient", "id": "1", "identifier": [{"value": str(n)} for n in range(MOST + 1)]}
     with pytest.raises(FhirError) as caught:
         entries(many, REGISTRY)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from fhir_server.auth_outside import poster
+from fhir_server.auth.outside import poster
 from fhir_server.store import open_store
 from smart_auth import clients, users
 from smart_auth.external import Provider

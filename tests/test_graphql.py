@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from graphql import build_client_schema, get_introspection_query
 
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context
-from fhir_server.respond import Response
 from fhir_server.store import Store
 from tests.shell import ask, bundle_of, content, context_on, entry
 
@@ -477,7 +477,7 @@ async def test_syntax_and_variables(context: Context) -> None:
 
 
 async def test_t15_limits(context: Context) -> None:
-    """SECURITY.md T15: too deep, too wide, too long, endless fragments and too many values are refused."""
+    """attack T15: too deep, too wide, too long, endless fragments and too many values are refused."""
 
     async def code(query: str, at: str = "") -> str:
         status, error = await fault(context, query, at)
@@ -605,7 +605,7 @@ async def test_an_unexpected_error_tells_nothing(context: Context, monkeypatch: 
     async def broken(*arguments: Any, **more: Any) -> Any:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("fhir_server.views.find", broken)
+    monkeypatch.setattr("fhir_server.access.views.find", broken)
     status, error = await fault(context, "{ PatientList { id } }")
     assert status == 500
     assert error["message"] == "An unexpected error occurred; its id is test."

@@ -16,7 +16,7 @@ import uvicorn
 
 from fhir_server.app import App, build_app
 from fhir_server.config import Config
-from fhir_server.protocol import uvicorn_settings
+from fhir_server.http.protocol import uvicorn_settings
 from tests.shell import bundle_of, entry, patient
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ async def client(mongo_url: str, database: str, tmp_path: Path) -> AsyncIterator
 
 
 async def test_create_and_read(client: httpx2.AsyncClient) -> None:
-    """Links come from the configured base, never from Host (SECURITY.md O35); every answer has the safe headers."""
+    """Links come from the configured base, never from Host (attack O35); every answer has the safe headers."""
     created = await client.post("Patient", content=RAW, headers=JSON)
     assert created.status_code == 201
     assert created.headers["location"].startswith("http://127.0.0.1:8000/fhir/Patient/")
@@ -118,7 +118,7 @@ async def test_a_big_body_is_read_in_a_thread(client: httpx2.AsyncClient) -> Non
 
 
 async def test_cors(client: httpx2.AsyncClient) -> None:
-    """Only configured origins, and anybody for the capability statement (SECURITY.md O33)."""
+    """Only configured origins, and anybody for the capability statement (attack O33)."""
     known = await client.get("Patient", headers={"Origin": "https://app"})
     assert known.headers["access-control-allow-origin"] == "https://app"
     evil = await client.get("Patient", headers={"Origin": "https://evil"})
@@ -141,7 +141,7 @@ async def test_other_paths(client: httpx2.AsyncClient) -> None:
 
 
 async def test_overload(mongo_url: str, database: str, tmp_path: Path) -> None:
-    """503 with Retry-After for a request too many; health still answers (SECURITY.md §2)."""
+    """503 with Retry-After for a request too many; health still answers (docs/security.md)."""
     async with application(mongo_url, database, tmp_path, max_requests=2) as app:
         transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://x/fhir/") as client:
@@ -215,7 +215,7 @@ def http(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
     ],
 )
 async def test_what_is_no_request_is_refused(port: int, packet: bytes, status: int) -> None:
-    """431, 414, 400, 413 with an OperationOutcome, and the connection closes (SECURITY.md P15)."""
+    """431, 414, 400, 413 with an OperationOutcome, and the connection closes (attack P15)."""
     answer = await talk(port, packet)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     assert b'"resourceType":"OperationOutcome"' in answer
@@ -241,7 +241,7 @@ async def test_pipelined_requests_are_answered_in_order(port: int) -> None:
 
 
 async def test_half_open_connections_are_cut(port: int) -> None:
-    """Header lines that do not come to an end within the time (SECURITY.md §2)."""
+    """Header lines that do not come to an end within the time (docs/security.md)."""
     assert (await talk(port, b"")).startswith(b"HTTP/1.1 408")
     assert (await talk(port, b"GET /fhir/Pat")).startswith(b"HTTP/1.1 408")
     slow = [b"GET /fhir/Patient HTTP/1.1\r\n", *[b"X-A: 1\r\n"] * 4]
@@ -256,7 +256,7 @@ async def test_chunked_bodies_are_counted(port: int) -> None:
 
 
 async def test_requests_at_work_end_before_the_server(mongo_url: str, database: str, tmp_path: Path) -> None:
-    """A graceful stop aborts nothing (SECURITY.md §2)."""
+    """A graceful stop aborts nothing (docs/security.md)."""
     async with application(mongo_url, database, tmp_path) as app, httpx2.AsyncClient() as client:
         async with listening(app) as number:
             url = f"http://127.0.0.1:{number}/fhir"

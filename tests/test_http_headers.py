@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhir_server.answers.links import Seal
 from fhir_server.context import Request
-from fhir_server.formats import JSON, XML, chosen
-from fhir_server.headers import (
+from fhir_server.http.formats import JSON, XML, chosen
+from fhir_server.http.headers import (
     accepted,
     accepts_gzip,
     etag,
@@ -22,7 +23,6 @@ from fhir_server.headers import (
     version_of,
 )
 from fhir_server.ids import TimeOrdered
-from fhir_server.links import Seal
 from profiles.outcome import FhirError
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from fhir_server.checking import LOOK
 from fhir_server.context import Context
 from fhir_server.following import registry_of
 from fhir_server.store import Store, open_store
 from fhir_server.store.packages import package_records
+from fhir_server.writing.checking import LOOK
 from tests.packing import URL, Json, codes, guide, manifest, package, profile, tgz, value_set
 from tests.shell import ask, bundle_of, content, context_on, entry, text_of
 

@@ -132,7 +132,7 @@ async def test_if_match_protects_a_version(context: Context) -> None:
 
 
 async def test_of_parallel_updates_with_one_etag_one_wins(context: Context) -> None:
-    """100 parallel PUT with the same ETag: 1 × 200, 99 × 412 (SECURITY.md §2)."""
+    """100 parallel PUT with the same ETag: 1 × 200, 99 × 412 (docs/security.md)."""
     await ask(context, "PUT", "Patient/p1", patient(id="p1"))
     puts = [
         ask(context, "PUT", "Patient/p1", patient(id="p1", birthDate=f"19{n:02}"), if_match='W/"1"') for n in range(100)
@@ -142,7 +142,7 @@ async def test_of_parallel_updates_with_one_etag_one_wins(context: Context) -> N
 
 
 async def test_parallel_updates_of_one_id_all_get_a_version(context: Context) -> None:
-    """200 parallel PUT: versions 1..200 and no fault (SECURITY.md §2)."""
+    """200 parallel PUT: versions 1..200 and no fault (docs/security.md)."""
     puts = [ask(context, "PUT", "Patient/p1", patient(id="p1", birthDate=f"{1800 + n}")) for n in range(200)]
     answers = await asyncio.gather(*puts)
     assert {answer.status for answer in answers} == {200, 201}
@@ -177,7 +177,7 @@ async def test_conditional_create(context: Context) -> None:
 
 
 async def test_of_parallel_conditional_creates_one_creates(context: Context) -> None:
-    """100 parallel: 1 × 201, 99 × 200 (SECURITY.md §2)."""
+    """100 parallel: 1 × 201, 99 × 200 (docs/security.md)."""
     mrn = patient(identifier=[{"system": "http://h", "value": "1"}])
     posts = [ask(context, "POST", "Patient", mrn, if_none_exist="identifier=http://h|1") for _ in range(100)]
     statuses = sorted(answer.status for answer in await asyncio.gather(*posts))
@@ -344,7 +344,7 @@ async def test_requests_for_nothing(context: Context, method: str, url: str, sta
     ],
 )
 async def test_malformed_bodies(context: Context, raw: bytes, status: int) -> None:
-    """A 4xx with an OperationOutcome that says why, and nothing stored (SECURITY.md P01 to P05)."""
+    """A 4xx with an OperationOutcome that says why, and nothing stored (attack P01 to P05)."""
     answer = await ask(context, "POST", "Patient", raw)
     assert answer.status in (status, 422)
     assert text_of(answer)
@@ -402,7 +402,7 @@ async def test_referential_integrity(store: Store) -> None:
 
 
 async def test_a_reference_is_never_left_dangling(store: Store) -> None:
-    """delete beside create, aligned: one of the two is refused each time (SECURITY.md §1.1)."""
+    """delete beside create, aligned: one of the two is refused each time (docs/security.md)."""
     context = context_on(store, referential_integrity=True)
     observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
     for n in range(10):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fhir_server.joined import SMALL, Joined
+from fhir_server.http.joined import SMALL, Joined
 
 pytestmark = pytest.mark.anyio
 

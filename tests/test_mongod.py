@@ -250,7 +250,7 @@ async def test_a_url_where_nothing_answers() -> None:
     ],
 )
 def test_old_releases_are_warned_about(version: tuple[int, ...], warned: bool) -> None:
-    """SECURITY §1.15: below 7.0.35 and 8.0.24 the operator is warned."""
+    """Below 7.0.35 and 8.0.24 the operator is warned."""
     assert bool(_version_warnings(version)) == warned
 
 

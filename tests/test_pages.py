@@ -280,7 +280,7 @@ def test_every_page_serves_every_reader(chromium: Any, demo: Demo, site: Site, l
 
 
 def test_the_pages_come_from_this_server_alone(chromium: Any, demo: Demo) -> None:
-    """Nothing inline runs, no frame holds the page, nothing is kept (SECURITY.md §5 O27)."""
+    """Nothing inline runs, no frame holds the page, nothing is kept (docs/security.md O27)."""
     with window(chromium) as page:
         headers = page.goto(f"{demo.auth}/account").headers
         policy = headers["content-security-policy"]

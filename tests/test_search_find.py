@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from fhir_server.store import New, Store
-from fhir_server.store.find import Found, find
-from fhir_server.store.find_parameters import Parameters
+from fhir_server.store.find.page import find
+from fhir_server.store.find.parameters import Parameters
+from fhir_server.store.find.search import Found
 from fhir_server.store.reindex import Job, jobs, start, work
 from profiles.json import encode
 from profiles.outcome import FhirError
@@ -156,7 +157,7 @@ async def test_includes(store: Store) -> None:
 
 async def test_includes_are_cut_with_a_warning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """More resources than may be sent along: the first ones, and an outcome that says so."""
-    monkeypatch.setattr("fhir_server.store.find_includes.MOST", 3)
+    monkeypatch.setattr("fhir_server.store.find.includes.MOST", 3)
     await put(store, patient("p"), *(observation(f"o{n}", "Patient/p") for n in range(5)))
     found = await ask(store, "Patient?_revinclude=Observation:subject")
     assert also(found) == ["Observation/o0", "Observation/o1", "Observation/o2"]
@@ -174,7 +175,7 @@ def only(*visible: str) -> Callable[[str], Clause]:
 
 
 async def test_access_narrows_everything(store: Store) -> None:
-    """Matches, totals, includes, chains and _has see only what the caller may see (SECURITY.md T03, T05)."""
+    """Matches, totals, includes, chains and _has see only what the caller may see (attack T03, T05)."""
     await put(
         store,
         patient("mine", name=[{"family": "A"}]),
@@ -233,9 +234,9 @@ async def test_links_from_the_smaller_side(store: Store, monkeypatch: pytest.Mon
     expected = [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts]
     assert [len(e) for e in expected] == [20, 12, 6, 20]
     for few, most in ((0, 1_000), (0, 2), (200, 2)):
-        monkeypatch.setattr("fhir_server.store.find.BATCH", few or 5)
-        monkeypatch.setattr("fhir_server.store.find_links.MOST", most)
-        monkeypatch.setattr("fhir_server.store.find_links.MOST_SOURCES", most)
+        monkeypatch.setattr("fhir_server.store.find.rows.BATCH", few or 5)
+        monkeypatch.setattr("fhir_server.store.find.links.MOST", most)
+        monkeypatch.setattr("fhir_server.store.find.links.MOST_SOURCES", most)
         assert [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts] == expected
         assert [(await ask(store, f"{t}&_summary=count")).total for t in texts] == [20, 12, 6, 20]
 
@@ -258,12 +259,12 @@ async def test_a_first_page_counts_what_matches(store: Store, monkeypatch: pytes
     whole = [names(await ask(store, f"{t}&_count=100")) for t in asked]
     assert [len(w) for w in whole[::3]] == [15, 15, 14, 13, 0]
     for most, measured in ((5_000, 1_000), (3, 2), (14, 5)):
-        monkeypatch.setattr("fhir_server.store.find_plan._MEASURES", WeakKeyDictionary())
-        monkeypatch.setattr("fhir_server.store.find_plan._HABITS", WeakKeyDictionary())
-        for room in ("find_first", "find_plan", "find"):
-            monkeypatch.setattr(f"fhir_server.store.{room}.MOST", most)
-        for room in ("find_plan", "find"):
-            monkeypatch.setattr(f"fhir_server.store.{room}.MEASURED", measured)
+        monkeypatch.setattr("fhir_server.store.find.plan._MEASURES", WeakKeyDictionary())
+        monkeypatch.setattr("fhir_server.store.find.plan._HABITS", WeakKeyDictionary())
+        for room in ("first", "plan", "totals"):
+            monkeypatch.setattr(f"fhir_server.store.find.{room}.MOST", most)
+        for room in ("plan", "rows", "totals"):
+            monkeypatch.setattr(f"fhir_server.store.find.{room}.MEASURED", measured)
         for text, expected in zip(asked, whole, strict=True):
             first = await ask(store, f"{text}&_count=4&_total=accurate")
             assert (names(first), first.total) == (expected[:4], len(expected)), (text, most)
@@ -280,8 +281,8 @@ async def test_large_results_are_walked_in_order(store: Store, monkeypatch: pyte
     await put(store, *rows, observation("none", "Patient/p"))
     texts = [f"Observation?_sort={s}" for s in ("-date", "date", "-_lastUpdated", "_lastUpdated")]
     expected = [names(await ask(store, f"{t}&_count=100")) for t in texts]
-    monkeypatch.setattr("fhir_server.store.find_plan.MEASURED", 5)
-    monkeypatch.setattr("fhir_server.store.find_order.SOME", 2)
+    monkeypatch.setattr("fhir_server.store.find.plan.MEASURED", 5)
+    monkeypatch.setattr("fhir_server.store.find.order.SOME", 2)
     for text, whole in zip(texts, expected, strict=True):
         found: list[str] = []
         cursor = None
@@ -295,7 +296,7 @@ async def test_large_results_are_walked_in_order(store: Store, monkeypatch: pyte
 
 
 async def test_a_search_has_a_time_limit(store: Store) -> None:
-    """Beyond it the answer is 400 too-costly with a hint (SECURITY.md D07)."""
+    """Beyond it the answer is 400 too-costly with a hint (attack D07)."""
     await put(store, patient("p"))
     with pytest.raises(FhirError) as caught:
         await ask(store, "Patient?gender:text=x&_count=0", limit=-1)

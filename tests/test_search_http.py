@@ -133,7 +133,7 @@ async def test_lenient_handling_tells_what_was_left_out(context: Context) -> Non
 
 
 async def test_page_links_are_for_their_search_alone(context: Context) -> None:
-    """A link that was changed, used on another type, or added to is refused (SECURITY.md T09)."""
+    """A link that was changed, used on another type, or added to is refused (attack T09)."""
     page = await found(context, "Patient?family=fam&_count=2")
     following = link(page, "next")
     assert "fam" not in following.partition("_page=")[2]

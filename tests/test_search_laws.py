@@ -1,4 +1,4 @@
-"""The laws of search on generated resources (SECURITY.md §3): whatever the data, these must hold."""
+"""The laws of search on generated resources (docs/security.md): whatever the data, these must hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.store import New, Store
-from fhir_server.store.find import find
+from fhir_server.store.find.page import find
 from profiles.json import encode
 from search.entries import compartment, entries
 from search.params import Registry

@@ -20,12 +20,12 @@ import pytest
 from pymongo import MongoClient
 
 from fhir_server.app import build_app
+from fhir_server.commands.reindex import carried_out
 from fhir_server.config import Config
 from fhir_server.loading.answers import Message
 from fhir_server.loading.direct import Direct
-from fhir_server.reindexing import carried_out
 from fhir_server.store import Store
-from fhir_server.store.find_parameters import Parameters
+from fhir_server.store.find.parameters import Parameters
 from fhir_server.store.reindex import Job, jobs
 from profiles.json import encode
 from search.defining import faults
@@ -282,7 +282,7 @@ async def test_the_command_goes_on_where_it_was(store: Store, monkeypatch: pytes
 
 async def test_a_load_takes_up_new_parameters(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a long load writes after a parameter has its entries: no job would come back for it."""
-    monkeypatch.setattr("fhir_server.store.find_parameters.POLL", 0)
+    monkeypatch.setattr("fhir_server.store.find.parameters.POLL", 0)
     target = Direct(context_on(store))
     for resource in (parameter() | {"id": "eyes"}, {"resourceType": "Patient", "id": "p", **BLUE}):
         url = f"{resource['resourceType']}/{resource['id']}"

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from fhir_server.app import App, build_app
-from fhir_server.auth_wiring import open_realm
+from fhir_server.auth.wiring import open_realm
 from fhir_server.config import Config
 from smart_auth import clients, tokens, users
 from smart_auth.realm import Realm
@@ -215,7 +215,7 @@ async def test_limits_are_told_and_kept(mongo_url: str, database: str, tmp_path:
 
 async def test_limits_are_shared_by_workers(server: Running) -> None:
     """Two workers learn of each other's counts within a second."""
-    from fhir_server.limiting import Limits
+    from fhir_server.http.limiting import Limits
 
     workers = [Limits(server.realm.records, server.realm.now, {"data": 10}) for _ in range(2)]
     for worker in workers:

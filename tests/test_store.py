@@ -117,7 +117,7 @@ async def test_replace_of_an_overtaken_version_is_a_conflict(store: Store) -> No
 
 
 async def test_one_of_a_hundred_guarded_updates_wins(store: Store) -> None:
-    """SECURITY §2: 100 parallel updates of the same version, one success, 99 conflicts, history without a gap."""
+    """100 parallel updates of the same version, one success, 99 conflicts, history without a gap."""
     current = await versions(store, 1)
     answers = await asyncio.gather(
         *(store.replace(version_of(current), current) for _ in range(100)), return_exceptions=True
@@ -127,7 +127,7 @@ async def test_one_of_a_hundred_guarded_updates_wins(store: Store) -> None:
 
 
 async def test_two_hundred_updates_of_one_resource(mongo_url: str, database: str, store: Store) -> None:
-    """SECURITY §2: 200 parallel updates, also from two processes' stores, make versions 1 to 201."""
+    """200 parallel updates, also from two processes' stores, make versions 1 to 201."""
     await versions(store, 1)
     other = await open_store(mongo_url, database)
     await asyncio.gather(*(unguarded(each) for _ in range(100) for each in (store, other)))
@@ -280,7 +280,7 @@ async def test_content_the_database_cannot_hold_is_refused(store: Store) -> None
 
 
 async def test_a_nearly_full_disk_stops_writes_not_reads(store: Store) -> None:
-    """SECURITY §1.7: writes are answered 503 with Retry-After, reads go on."""
+    """Writes are answered 503 with Retry-After, reads go on."""
     stored = await versions(store, 1)
     store.read_only = True
 

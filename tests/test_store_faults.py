@@ -1,4 +1,4 @@
-"""An error injected at the n-th driver call, for every n until the operation passes untouched (SECURITY.md §3)."""
+"""An error injected at the n-th driver call, for every n until the operation passes untouched (docs/security.md)."""
 
 from __future__ import annotations
 

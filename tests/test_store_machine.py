@@ -99,7 +99,7 @@ class Versions(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_writes(mongo_url: str, database: str) -> None:
-    """SECURITY §3: what the store answers is what a dictionary would."""
+    """What the store answers is what a dictionary would."""
     with asyncio.Runner() as runner:
         Versions.loop = runner.get_loop()
         Versions.store = runner.run(open_store(mongo_url, database))

@@ -138,7 +138,7 @@ async def test_transactions_on_the_same_resource_take_turns(store: Store) -> Non
 
 
 async def test_conditional_create_is_exactly_once(store: Store) -> None:
-    """SECURITY §2: 100 parallel conditional creates, one resource."""
+    """100 parallel conditional creates, one resource."""
     ids = iter(range(1000))
 
     async def work(tx: Transaction) -> str:
@@ -155,7 +155,7 @@ async def test_conditional_create_is_exactly_once(store: Store) -> None:
 
 
 async def test_no_reference_to_a_deleted_target(store: Store) -> None:
-    """SECURITY §1.1: delete beside create, 50 pairs, none dangling."""
+    """Delete beside create, 50 pairs, none dangling."""
 
     async def refer(n: int) -> bool:
         async def work(tx: Transaction) -> bool:

@@ -213,7 +213,7 @@ def test_a_property_that_nobody_knows_is_refused() -> None:
 
 
 def test_an_evil_expression_ends_in_time() -> None:
-    """RE2 does not go back over what it has read (SECURITY.md, D17)."""
+    """RE2 does not go back over what it has read (attack D17)."""
     known = library(system("1", concept("a" * 60)), value_set("x", filtered("code", "regex", "(a+)+b")))
     assert codes(ask(known, "ValueSet", "expand", url=SETS + "x")) == []
 

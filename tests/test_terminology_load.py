@@ -14,10 +14,10 @@ from typing import IO, Any
 
 import pytest
 
+from fhir_server.commands.terminology import files_of
 from fhir_server.context import Context
 from fhir_server.store import Store
 from fhir_server.store.term_files import TermFiles
-from fhir_server.terminology_commands import files_of
 from profiles.outcome import FhirError
 from terminology.load import FORMATS, read_release
 from terminology.special import behaviour

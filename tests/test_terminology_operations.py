@@ -63,7 +63,7 @@ def test_subsumption_is_told_from_both_sides(a: str, b: str, expected: str) -> N
     assert value(ask(KNOWN, "CodeSystem", "subsumes", system=ANIMALS, codeA=a, codeB=b), "outcome") == expected
 
 
-def test_a_cyclic_hierarchy_ends(  # SECURITY.md, D15
+def test_a_cyclic_hierarchy_ends(  # attack D15
 ) -> None:
     """Each is above the other, so they are equivalent."""
     round_ = [
@@ -145,7 +145,7 @@ def test_maps_are_chained_to_reach_a_system() -> None:
 
 
 def test_maps_in_a_circle_end() -> None:
-    """The way round is named (SECURITY.md, D15)."""
+    """The way round is named (attack D15)."""
     known = library(
         concept_map("a", ANIMALS, FRENCH, unmapped={"mode": "other-map", "url": SETS + "b"}),
         concept_map("b", ANIMALS, FRENCH, unmapped={"mode": "other-map", "url": SETS + "a"}),

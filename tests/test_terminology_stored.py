@@ -9,7 +9,8 @@ import pytest
 
 from fhir_server.coding import checking, completion
 from fhir_server.context import Context
-from fhir_server.store import Store, find_codes, open_store
+from fhir_server.store import Store, open_store
+from fhir_server.store.find import codes as find_codes
 from profiles.outcome import FhirError
 from tests.shell import ask, content, context_on, id_of
 from tests.terminology_world import ANIMALS, ICD10, SETS, codes, concept, system, value, value_set

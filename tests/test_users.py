@@ -1,4 +1,4 @@
-"""Users: passwords, second factor, passkeys, lock-out, account page (SECURITY.md §5 L)."""
+"""Users: passwords, second factor, passkeys, lock-out, account page (docs/security.md L)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, Ellip
 from cryptography.hazmat.primitives.hashes import SHA256
 from webauthn.helpers import bytes_to_base64url
 
-from fhir_server.auth_outside import bounded
+from fhir_server.auth.outside import bounded
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 from smart_auth import principals, users

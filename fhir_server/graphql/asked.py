@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.context import Request
-from fhir_server.formats import sent
-from fhir_server.headers import media
+from fhir_server.http.formats import sent
+from fhir_server.http.headers import media
 from profiles.json import parse
 from profiles.outcome import FhirError
 

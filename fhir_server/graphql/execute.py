@@ -20,13 +20,13 @@ from graphql import (
 )
 from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
 
+from fhir_server.answers.respond import Response, failure
 from fhir_server.context import Context, Request, Resource
 from fhir_server.graphql.asked import Asked
 from fhir_server.graphql.document import MOST_ERRORS, faults, parsed, place_of
 from fhir_server.graphql.reading import Reading
 from fhir_server.graphql.schema import schema_of
 from fhir_server.graphql.shape import shaped
-from fhir_server.respond import Response, failure
 from profiles.json import encode, parse
 from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fhir_server import access
+from fhir_server.access.views import view, view_target, views
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete
 from fhir_server.interactions.update import update
-from fhir_server.respond import Response
 from fhir_server.store import Stored
-from fhir_server.store.find import Found
-from fhir_server.views import view, view_target, views
+from fhir_server.store.find.search import Found
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from fhir_server.bundle import Entry, read_entries
+from fhir_server.answers.respond import Response, failure
+from fhir_server.answers.respond import bundle as bundle_body
+from fhir_server.bundles.plan import Entry, read_entries
+from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Request, Resource
-from fhir_server.formats import chosen
+from fhir_server.http.formats import chosen
 from fhir_server.interactions.transaction import transaction
-from fhir_server.replies import entry_request, reply
-from fhir_server.respond import Response, failure
-from fhir_server.respond import bundle as bundle_body
-from fhir_server.writing import body_of, check_type
+from fhir_server.writing.resource import body_of, check_type
 from profiles.outcome import FhirError
 
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.config import Config
 from fhir_server.context import Context, Request, Resource
-from fhir_server.formats import FORMATS
+from fhir_server.http.formats import FORMATS
 from fhir_server.interactions.patch import PATCHES
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store.terms import terms_of
 from profiles.json import encode
 from profiles.model import RESOURCE_TYPES

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fhir_server import access
-from fhir_server.atomic import atomically, turn
-from fhir_server.conditions import chosen_by, criteria, hold, match_key, matching, narrowing, only
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Pairs, Request, Resource
-from fhir_server.integrity import check_targets
-from fhir_server.respond import Response
 from fhir_server.store import Stored, instant
-from fhir_server.writing import incoming, record, written
+from fhir_server.writing.atomic import atomically, turn
+from fhir_server.writing.conditions import chosen_by, criteria, hold, match_key, matching, narrowing, only
+from fhir_server.writing.integrity import check_targets
+from fhir_server.writing.resource import incoming, record, written
 
 
 async def create(request: Request, context: Context) -> Response:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fhir_server import access
-from fhir_server.atomic import atomically, turn
-from fhir_server.conditions import matching, only
+from fhir_server.answers.respond import Response, outcome
 from fhir_server.context import Context, Request
-from fhir_server.headers import etag
-from fhir_server.integrity import check_unreferenced
+from fhir_server.http.headers import etag
 from fhir_server.interactions.update import RIVALS
-from fhir_server.respond import Response, outcome
 from fhir_server.store import Store, Stored, instant
-from fhir_server.writing import check_if_match
+from fhir_server.writing.atomic import atomically, turn
+from fhir_server.writing.conditions import matching, only
+from fhir_server.writing.integrity import check_unreferenced
+from fhir_server.writing.resource import check_if_match
 from profiles.outcome import FhirError, Issue
 
 

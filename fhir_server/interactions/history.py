@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fhir_server import access
+from fhir_server.answers.links import PAGE
+from fhir_server.answers.paging import count_asked, page_url, self_url
+from fhir_server.answers.respond import EPOCH, Response, bundle, history_entry, milliseconds
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.interactions.read import missing
-from fhir_server.links import PAGE
-from fhir_server.paging import count_asked, page_url, self_url
-from fhir_server.respond import EPOCH, Response, bundle, history_entry, milliseconds
 from fhir_server.store import Page, Store, Stored
 from profiles.outcome import FhirError
 from search.values import span

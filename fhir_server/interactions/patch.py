@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fhir_server import access
-from fhir_server.atomic import atomically, turn
-from fhir_server.checking import faults
-from fhir_server.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
-from fhir_server.headers import media
+from fhir_server.http.headers import media
 from fhir_server.interactions.read import missing
 from fhir_server.interactions.update import RIVALS, replace_version
-from fhir_server.respond import Response
 from fhir_server.store import Store
-from fhir_server.writing import check_if_match, check_type, is_same, refuse_faults, written
+from fhir_server.writing.atomic import atomically, turn
+from fhir_server.writing.checking import faults
+from fhir_server.writing.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.writing.resource import check_if_match, check_type, is_same, refuse_faults, written
 from profiles.json import parse
 from profiles.outcome import FhirError
 from profiles.patch import fhirpath_patch, json_patch, merge_patch, xml_patch

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fhir_server import access
+from fhir_server.answers.respond import Response, version_headers
+from fhir_server.answers.subsets import subset_asked, subset_body
 from fhir_server.context import Context, Request
-from fhir_server.headers import instant_of, matches_etag
-from fhir_server.respond import Response, version_headers
+from fhir_server.http.headers import instant_of, matches_etag
 from fhir_server.shipped import shipped_version
 from fhir_server.store import Stored
-from fhir_server.subsets import subset_asked, subset_body
 from profiles.outcome import FhirError
 
 

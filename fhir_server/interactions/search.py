@@ -6,15 +6,16 @@ from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from fhir_server import access, shipped
+from fhir_server.answers.links import PAGE
+from fhir_server.answers.paging import page_url, self_url
+from fhir_server.answers.respond import Response, milliseconds, searchset
+from fhir_server.answers.subsets import Subset, subset, subset_body
 from fhir_server.context import Context, Pairs, Request
-from fhir_server.headers import media
-from fhir_server.links import PAGE
-from fhir_server.paging import page_url, self_url
-from fhir_server.respond import Response, milliseconds, searchset
+from fhir_server.http.headers import media
 from fhir_server.store import Stored
-from fhir_server.store.find import Found, find
-from fhir_server.store.find_explain import told
-from fhir_server.subsets import Subset, subset, subset_body
+from fhir_server.store.find.explain import told
+from fhir_server.store.find.page import find
+from fhir_server.store.find.search import Found
 from profiles.outcome import FhirError
 from search.query import Query, parse
 

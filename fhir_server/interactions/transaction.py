@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from fhir_server.atomic import atomically
-from fhir_server.bundle import Condition, Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
-from fhir_server.checking import DEFINING, defined, faults, store_of
-from fhir_server.conditions import hold, match_key, matching, narrowing, once, only
+from fhir_server.answers.respond import Response, bundle, failure
+from fhir_server.bundles.plan import Condition, Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
+from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Pairs, Request, Resource
-from fhir_server.replies import entry_request, reply
-from fhir_server.respond import Response, bundle, failure
 from fhir_server.store import Stored, Transaction
-from fhir_server.writing import check_type
+from fhir_server.writing.atomic import atomically
+from fhir_server.writing.checking import DEFINING, defined, faults, store_of
+from fhir_server.writing.conditions import hold, match_key, matching, narrowing, once, only
+from fhir_server.writing.resource import check_type
 from profiles.outcome import FhirError, Issue
 
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server import access
-from fhir_server.atomic import atomically, turn
-from fhir_server.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
-from fhir_server.integrity import check_targets
 from fhir_server.interactions.create import create_new
 from fhir_server.interactions.read import missing
-from fhir_server.respond import Response
 from fhir_server.store import Stored, instant
-from fhir_server.writing import check_if_match, incoming, is_same, record, written
+from fhir_server.writing.atomic import atomically, turn
+from fhir_server.writing.conditions import hold, match_key, matching, narrowing, only
+from fhir_server.writing.integrity import check_targets
+from fhir_server.writing.resource import check_if_match, incoming, is_same, record, written
 from profiles.outcome import FhirError
 
 RIVALS = 20  # times an update starts over when other processes overtake it

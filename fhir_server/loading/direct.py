@@ -8,7 +8,7 @@ from fhir_server.context import Context, Request
 from fhir_server.loading.answers import Answer, Message
 from fhir_server.routes import handle
 from fhir_server.store import Store
-from fhir_server.store.find_parameters import Parameters
+from fhir_server.store.find.parameters import Parameters
 from search.params import Registry
 
 HEADERS = {"content-type": "application/fhir+json", "prefer": "return=minimal"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
 from fhir_server.operations import (
     content,
@@ -28,8 +29,7 @@ from fhir_server.operations import (
 )
 from fhir_server.operations.call import Call, Operation, Row, operation_of
 from fhir_server.operations.parameters import given
-from fhir_server.respond import Response
-from fhir_server.writing import body_of
+from fhir_server.writing.resource import body_of
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError, Issue
 

@@ -8,8 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 
+from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
-from fhir_server.respond import Response
 from profiles.json import parse
 from profiles.model import ancestors, definition
 from profiles.outcome import Issue

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server import access
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
-from fhir_server.respond import Response, resource_answer
-from fhir_server.writing import refuse_faults
+from fhir_server.writing.resource import refuse_faults
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from profiles.patch import diff

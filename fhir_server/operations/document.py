@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server import access
+from fhir_server.access.views import view_target
+from fhir_server.answers.respond import Response, instant_text, resource_answer
 from fhir_server.context import Context, Request, Resource
-from fhir_server.integrity import targets
 from fhir_server.interactions.create import create_new
 from fhir_server.operations.call import Call
 from fhir_server.operations.graph import walked
 from fhir_server.operations.stored import stored_version
-from fhir_server.respond import Response, instant_text, resource_answer
 from fhir_server.store import Stored
-from fhir_server.views import view_target
+from fhir_server.writing.integrity import targets
 from profiles.json import encode, parse
 from profiles.outcome import FhirError
 

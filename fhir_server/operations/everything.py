@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server import access
+from fhir_server.answers.links import PAGE
+from fhir_server.answers.paging import count_asked, page_url, self_url
+from fhir_server.answers.respond import Response, milliseconds, searchset
 from fhir_server.context import Context, Pairs
-from fhir_server.links import PAGE
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
-from fhir_server.paging import count_asked, page_url, self_url
-from fhir_server.respond import Response, milliseconds, searchset
 from fhir_server.store import Stored
-from fhir_server.store.find import Found, find
+from fhir_server.store.find.page import find
+from fhir_server.store.find.search import Found
 from profiles.model import COMPARTMENTS, RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kinds, every, some

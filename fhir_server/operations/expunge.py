@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fhir_server import access
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store import Store
 from fhir_server.store.expunge import erase_current, erase_versions
 from profiles.outcome import FhirError

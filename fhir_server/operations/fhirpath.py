@@ -6,12 +6,12 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from fhir_server.coded_values import membership, subsumption
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store.terms import terms_of
+from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import encode
 from profiles.model import RESOURCE_TYPES, element

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fhir_server.checking import full
+from fhir_server.access.views import view_target, views
+from fhir_server.answers.paging import self_url
+from fhir_server.answers.respond import Response, searchset
 from fhir_server.context import Context, Resource
-from fhir_server.integrity import targets
 from fhir_server.operations.call import Call
 from fhir_server.operations.compartments import broken_rules
 from fhir_server.operations.stored import stored_version
-from fhir_server.paging import self_url
-from fhir_server.respond import Response, searchset
 from fhir_server.store import Stored
-from fhir_server.views import view_target, views
+from fhir_server.writing.checking import full
+from fhir_server.writing.integrity import targets
 from profiles.fhirpath import Environment, compile
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES

@@ -5,12 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Request
 from fhir_server.graphql.asked import Asked, asked
 from fhir_server.graphql.execute import answer, failed
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
-from fhir_server.respond import Response, resource_answer
 from profiles.json import parse
 from profiles.outcome import FhirError
 

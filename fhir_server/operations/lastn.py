@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from fhir_server import access
+from fhir_server.answers.paging import self_url
+from fhir_server.answers.respond import Response, milliseconds, searchset
 from fhir_server.context import Context, Pairs, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import CONTROLS
-from fhir_server.paging import self_url
-from fhir_server.respond import Response, milliseconds, searchset
 from fhir_server.store import Stored
-from fhir_server.store.find import find
+from fhir_server.store.find.page import find
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
 from search.query import parse

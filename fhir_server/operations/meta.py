@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server import access
-from fhir_server.checking import faults, store_of
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
-from fhir_server.headers import etag
+from fhir_server.http.headers import etag
 from fhir_server.interactions.update import RIVALS, put
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
 from fhir_server.operations.stored import stored_resource, stored_version
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store.labels import labelled
-from fhir_server.writing import check_if_match, refuse_faults
+from fhir_server.writing.checking import faults, store_of
+from fhir_server.writing.resource import check_if_match, refuse_faults
 from profiles.json import parse
 from profiles.outcome import FhirError
 

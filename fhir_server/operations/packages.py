@@ -7,11 +7,11 @@ import binascii
 from base64 import b64encode
 from typing import Any
 
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Request, Resource
-from fhir_server.headers import media
+from fhir_server.http.headers import media
 from fhir_server.operations.call import Call
 from fhir_server.packages.install import Report, install, installed, remove
-from fhir_server.respond import Response, resource_answer
 from profiles.outcome import FhirError
 
 RAW = frozenset(("application/gzip", "application/x-gzip", "application/tar+gzip", "application/octet-stream"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fhir_server import access
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store import Store
 from fhir_server.store.reindex import Job, jobs, start, write_anew
 from profiles.model import RESOURCE_TYPES

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fhir_server.checking import structures
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
-from fhir_server.respond import Response, resource_answer
+from fhir_server.writing.checking import structures
 from profiles.outcome import FhirError
 from profiles.validate import generate
 

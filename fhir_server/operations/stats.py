@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from fhir_server import access
+from fhir_server.answers.respond import Response, instant_text, milliseconds, resource_answer
 from fhir_server.context import Context, Pairs, Resource
 from fhir_server.operations.call import Call
-from fhir_server.respond import Response, instant_text, milliseconds, resource_answer
-from fhir_server.store.find import find
+from fhir_server.store.find.page import find
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
 from search.query import parse

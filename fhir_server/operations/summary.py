@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.access.views import view_target, views
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Request, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
 from fhir_server.operations.summary_document import completed, composition, device, document, section_of
 from fhir_server.operations.summary_sections import SECTIONS, Section, Source, codes
 from fhir_server.operations.summary_text import when
-from fhir_server.respond import Response, resource_answer
 from fhir_server.store import Stored
-from fhir_server.views import view_target, views
 from profiles.json import parse
 from profiles.outcome import FhirError
 

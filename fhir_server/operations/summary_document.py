@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from fhir_server.answers.respond import instant_text
 from fhir_server.interactions.capabilities import RELEASE
 from fhir_server.operations.summary_sections import Section
 from fhir_server.operations.summary_text import div, paragraph, table, words
-from fhir_server.respond import instant_text
 from profiles.json import encode
 from profiles.model import PRIMITIVES, fields
 

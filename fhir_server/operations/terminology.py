@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from functools import partial
 from uuid import uuid4
 
+from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import parameters
 from fhir_server.operations.stored import stored_version
-from fhir_server.respond import Response, resource_answer
 from fhir_server.shipped import AT
 from fhir_server.store.terms import Key, terms_of
 from profiles.json import encode, parse

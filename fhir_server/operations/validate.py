@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from fhir_server.checking import full, store_of
+from fhir_server.answers.respond import Response, outcome
 from fhir_server.context import Context, Resource
-from fhir_server.integrity import REFERRED, referring
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource, stored_version
-from fhir_server.respond import Response, outcome
-from fhir_server.writing import check_type
+from fhir_server.writing.checking import full, store_of
+from fhir_server.writing.integrity import REFERRED, referring
+from fhir_server.writing.resource import check_type
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Options, with_places
 

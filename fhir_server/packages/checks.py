@@ -12,13 +12,13 @@ from typing import Any
 import typer
 
 from fhir_server.app import open_context
-from fhir_server.checking import full
-from fhir_server.coded_values import code_faults, membership
 from fhir_server.config import Config
 from fhir_server.loading.files import plain_name, read_document, read_lines
 from fhir_server.loading.plan import is_foreign
 from fhir_server.packages.files import with_dependencies
 from fhir_server.packages.install import ANYBODY
+from fhir_server.writing.checking import full
+from fhir_server.writing.coded_values import code_faults, membership
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, Shelf, validate, with_places

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fhir_server.checking import defined, faults
 from fhir_server.context import Context, Request, Resource
 from fhir_server.interactions.delete import delete
 from fhir_server.interactions.update import put
@@ -30,6 +29,7 @@ from fhir_server.packages.plan import (
 )
 from fhir_server.store import Store, Stored
 from fhir_server.store.packages import drop_record, keep_record, package_records
+from fhir_server.writing.checking import defined, faults
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue
 from profiles.packages import Member, Package, read_package

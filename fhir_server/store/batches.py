@@ -1,4 +1,4 @@
-"""Micro-batching (DESIGN.md §2): what arrives while a call is in flight goes out together in the next one."""
+"""Micro-batching (docs/storage.md): what arrives while a call is in flight goes out together in the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies too large for a document, in GridFS (DESIGN.md §2)."""
+"""Bodies too large for a document, in GridFS (docs/storage.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way in and one way out for the bytes of a body: sealing and compression have this place (DESIGN.md §2)."""
+"""One way in and one way out for the bytes of a body: sealing and compression have this place (docs/storage.md)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from fhir_server.store.schema import prepare
 from fhir_server.store.store import Store
 from profiles.outcome import FhirError
 
-# SECURITY.md §1.15; older releases work and have published holes.
+# docs/security.md; older releases work and have published holes.
 RECOMMENDED = {7: (7, 0, 35), 8: (8, 0, 24)}
 OLDEST = (6, 0)
 
@@ -71,7 +71,7 @@ async def _examine(client: AsyncMongoClient[Document], transaction_seconds: int)
 
 
 async def _limit_transactions(client: AsyncMongoClient[Document], seconds: int) -> None:
-    """A transaction of a killed server blocks others until this limit (SECURITY.md §1.4); an operator may forbid it."""
+    """A transaction of a killed server blocks others until this limit (docs/security.md); an operator may forbid it."""
     with contextlib.suppress(OperationFailure):
         await client.admin.command({"setParameter": 1, "transactionLifetimeLimitSeconds": seconds})
 

@@ -1,4 +1,4 @@
-"""Room on the disk: a full one kills mongod, so the server stops writing before that (SECURITY.md §1.7)."""
+"""Room on the disk: a full one kills mongod, so the server stops writing before that (docs/security.md)."""
 
 from __future__ import annotations
 

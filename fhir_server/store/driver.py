@@ -22,7 +22,7 @@ T = TypeVar("T")
 Session = AsyncClientSession
 Collection = AsyncCollection[Document]
 
-# SECURITY.md §1.3: at w:1, 145 of 3,116 acknowledged writes were lost to kill -9; at majority and journal none.
+# docs/security.md: at w:1, 145 of 3,116 acknowledged writes were lost to kill -9; at majority and journal none.
 DURABLE = WriteConcern(w="majority", j=True)
 MAJORITY = ReadConcern("majority")
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True)

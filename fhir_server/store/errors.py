@@ -1,4 +1,4 @@
-"""The one place where an error of the driver becomes a FhirError (DESIGN.md §5)."""
+"""The one place where an error of the driver becomes a FhirError (docs/architecture.md)."""
 
 from __future__ import annotations
 

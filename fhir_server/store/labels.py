@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fhir_server.store.find import LIMIT, Access, by_sight, too_costly
+from fhir_server.store.find.search import LIMIT, Access, by_sight, too_costly
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
 from profiles.json import parse

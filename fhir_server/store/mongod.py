@@ -1,4 +1,4 @@
-"""The embedded MongoDB: a child process, one-node replica set, reachable by a private socket only (DESIGN.md §7)."""
+"""The embedded MongoDB: a child process, one-node replica set, on a private socket (docs/storage.md)."""
 
 from __future__ import annotations
 

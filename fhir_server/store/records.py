@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it, and the document between (DESIGN.md §2)."""
+"""What goes into the store and what comes out of it, and the document between (docs/storage.md)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 
 INDEXES: dict[str, list[IndexModel]] = {
     "resources": [
-        # Every search parameter of every type (DESIGN.md §3).
+        # Every search parameter of every type (docs/search.md).
         IndexModel([("s", ASCENDING), ("_id", ASCENDING)], name="s"),
         # _lastUpdated, and history of a type or of all: newest first without a sort. Costs 5 % of the creates and
         # 53 bytes a resource (22,200 creates/s without it, 21,200 with it).

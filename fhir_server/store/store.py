@@ -1,4 +1,4 @@
-"""The store: current versions in `resources`, superseded ones in `history` (DESIGN.md §2)."""
+"""The store: current versions in `resources`, superseded ones in `history` (docs/storage.md)."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ ROWS = {"_id": {"$gte": PREFIX, "$lt": "tenant0"}}
 PAGE = 500
 
 
-async def tenant_names(store: Store) -> list[str]:
-    """The names of all tenants, in their order."""
+async def tenant_names(store: Store) -> dict[str, datetime]:
+    """The names of all tenants in their order, each with its birth: a name may be given again."""
     driver = store.driver
     with told():
-        rows = await driver.send(driver.state.find(ROWS, projection={"_id": 1}).sort("_id", 1).to_list)
-    return [row["_id"].removeprefix(PREFIX) for row in rows]
+        rows = await driver.send(driver.state.find(ROWS).sort("_id", 1).to_list)
+    return {row["_id"].removeprefix(PREFIX): row["at"] for row in rows}
 
 
 async def add_tenant(store: Store, name: str) -> bool:

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from fhir_server.store.batches import Batches
 from fhir_server.store.errors import told
-from fhir_server.store.find_codes import Pairs
+from fhir_server.store.find.codes import Pairs
 from fhir_server.store.store import Store
 from fhir_server.store.term_files import TermFiles
 from fhir_server.store.transaction import Transaction

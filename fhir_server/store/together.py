@@ -1,4 +1,4 @@
-"""Searches that arrive together, sent as one: the micro-batch of searches (DESIGN.md §2)."""
+"""Searches that arrive together, sent as one: the micro-batch of searches (docs/storage.md)."""
 
 from __future__ import annotations
 

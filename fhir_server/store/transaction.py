@@ -135,7 +135,7 @@ class Transaction:
     async def match_key(self, *hashes: str) -> None:
         """Take the match keys of conditional creates: of two transactions with the same one, the second starts over.
 
-        To be called before the search that the condition needs (SECURITY.md §1.2).
+        To be called before the search that the condition needs (docs/security.md).
         """
         now = datetime.now(UTC)
         update = {"$inc": {"n": 1}, "$set": {"at": now}}
@@ -160,7 +160,7 @@ class Transaction:
     async def touch(self, keys: Iterable[str]) -> list[str]:
         """Write to the targets of references, so that a delete beside this collides; those that are not there.
 
-        (SECURITY.md §1.1)
+        (docs/security.md)
         """
         wanted = sorted({key for key in keys if key not in self._pending.creates})
         alive = {"_id": {"$in": wanted}, "m": {"$ne": DELETED}}

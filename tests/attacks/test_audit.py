@@ -1,4 +1,4 @@
-"""SECURITY.md §5 U: every access is in the audit trail once, durable, valid and tamper-evident."""
+"""docs/security.md U: every access is in the audit trail once, durable, valid and tamper-evident."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.auditing import Trail
+from fhir_server.access.auditing import Trail
 from fhir_server.store import Store
 from profiles.json import encode, parse
 from profiles.validate import check

@@ -1,4 +1,4 @@
-"""SECURITY.md T15: GraphQL passes the gate on every edge; each attack with its rightful twin."""
+"""attack T15: GraphQL passes the gate on every edge; each attack with its rightful twin."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from fhir_server.auditing import Trail
-from fhir_server.gate import Caller
+from fhir_server.access.auditing import Trail
+from fhir_server.access.gate import Caller
 from fhir_server.store import Store
 from profiles.json import parse
 from tests.hospital import Hospital, open_hospital

@@ -1,4 +1,4 @@
-"""SECURITY.md §5 T and S: compartments, scopes, labels, consents and roles on every path."""
+"""docs/security.md T and S: compartments, scopes, labels, consents and roles on every path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SECURITY.md §5 J: attacks on client assertions and keys, each with its rightful twin (SMART Backend Services)."""
+"""docs/security.md J: attacks on client assertions and keys, each with its rightful twin (SMART Backend Services)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SECURITY.md §5 O: attacks on authorize, token, sessions and discovery, each with its rightful twin."""
+"""docs/security.md O: attacks on authorize, token, sessions and discovery, each with its rightful twin."""
 
 from __future__ import annotations
 

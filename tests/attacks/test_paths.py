@@ -1,4 +1,4 @@
-"""SECURITY.md §1 and §5 T: the paths by which others' servers leaked, each closed, and open for who may."""
+"""docs/security.md and §5 T: the paths by which others' servers leaked, each closed, and open for who may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SECURITY.md §5 D, P, I and X: what costs too much, cannot be parsed or injects is a 4xx at once, and never a 500."""
+"""Attacks D, P, I and X: what costs too much, cannot be parsed or injects is a 4xx at once, and never a 500."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
+from fhir_server.answers.respond import Response
 from fhir_server.context import Request
-from fhir_server.respond import Response
 from fhir_server.routes import handle
 from fhir_server.store import Store
 from tests.hospital import Hospital, observation, open_hospital, reference

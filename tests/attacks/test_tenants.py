@@ -1,4 +1,4 @@
-"""Tenants: nothing of one is seen, matched, cached or accepted in another (SECURITY.md §5 T07, T13, T21, T23)."""
+"""Tenants: nothing of one is seen, matched, cached or accepted in another (docs/security.md T07, T13, T21, T23)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from pymongo import MongoClient
 
 from fhir_server.app import App, build_app
-from fhir_server.auth_wiring import open_beside_realm
+from fhir_server.auth.wiring import open_beside_realm
 from fhir_server.config import Config
 from fhir_server.store.tenants import add_tenant, remove_tenant
 from fhir_server.tenants import config_of
@@ -267,9 +267,19 @@ async def test_a_deleted_tenant_is_gone_and_a_new_one_is_empty(server: Server) -
     assert (await server.http.get("/t/bb/fhir/Patient", headers=headers)).status_code == 401
 
 
+async def test_a_namesake_born_between_two_looks_is_another(server: Server) -> None:
+    """A tenant deleted and made again before a worker looks: the old one's tokens and caches are not the new one's."""
+    old = {"Authorization": f"Bearer {server.tokens['bb']}"}
+    assert (await server.ask("bb", "GET", "Patient")).status_code == 200
+    assert await remove_tenant(server.store, "bb", config_of(server.app.config, "bb").database)
+    assert await add_tenant(server.store, "bb")
+    await asyncio.sleep(0.6)
+    assert (await server.http.get("/t/bb/fhir/Patient", headers=old)).status_code == 401
+
+
 async def test_the_command(server: Server, tmp_path: Path) -> None:
     """create makes an administrator, export leaves secrets out, delete takes all; odd and taken names are refused."""
-    from fhir_server.tenant_commands import Desk, created, deleted, exported
+    from fhir_server.commands.tenants import Desk, created, deleted, exported
 
     assert server.app.fhir.context is not None
     desk = Desk(server.app.config, server.store, server.app.fhir.context.trail)

@@ -1,0 +1,310 @@
+"""The one gate: what a caller may do becomes clauses of the query and checks on the instance (docs/security.md).
+
+While the server runs open (`--auth none`, loopback only) everybody may do everything. With `--auth smart` a request
+without a caller is refused, and every rule comes from `smart_auth.access`. Type or verb not granted: 403. What lies
+outside the caller's compartment, filter, consent or labels looks exactly like what does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fhir_server.access.gate import LOGIN, Caller, Sight
+from fhir_server.access.shielding import keys_of, without_elements
+from fhir_server.answers.respond import Response
+from fhir_server.context import Context, Request, Resource
+from fhir_server.store import Stored
+from profiles.json import encode
+from profiles.json import parse as parse_json
+from profiles.model import RESOURCE_TYPES
+from profiles.outcome import FhirError
+from search.clauses import Clause
+from search.entries import entries
+from search.matches import matches
+from search.params import Registry
+from search.query import Query
+from smart_auth.access import VERB
+from smart_auth.compartments import foreign_patient
+
+SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+# Operation -> the verb it needs on the type (or on the type named here). What has no row is for callers without limits.
+OPERATIONS: dict[str, tuple[str, str | None]] = {
+    "validate": ("", None),
+    "convert": ("", None),
+    "fhirpath": ("", None),
+    "graphql": ("", None),
+    "graph": ("r", None),
+    "summary": ("r", "Patient"),
+    "diff": ("r", None),
+    "snapshot": ("r", "StructureDefinition"),
+    "stats": ("s", "Observation"),
+    "everything": ("r", None),
+    "lastn": ("s", "Observation"),
+    "document": ("r", "Composition"),
+    "meta": ("r", None),
+    "meta-add": ("u", None),
+    "meta-delete": ("u", None),
+    "lookup": ("r", "CodeSystem"),
+    "validate-code": ("r", None),
+    "subsumes": ("r", "CodeSystem"),
+    "expand": ("r", "ValueSet"),
+    "find-matches": ("r", "CodeSystem"),
+    "batch-validate-code": ("r", "ValueSet"),
+    "translate": ("r", "ConceptMap"),
+    "closure": ("r", "CodeSystem"),
+    "versions": ("", None),
+}
+
+
+def caller_of(request: Request, context: Context) -> Caller | None:
+    """The caller, None on an open server; FhirError 401 where there has to be one."""
+    if request.principal is not None:
+        caller: Caller = request.principal
+        return caller
+    if context.config.auth == "none":
+        return None
+    raise FhirError("login", "Log in: a bearer token is needed.", headers=LOGIN)
+
+
+def refused(text: str) -> FhirError:
+    """The error of a type, a verb or a content that is not granted."""
+    return FhirError("forbidden", text, headers=SCOPE)
+
+
+async def admit(request: Request, context: Context, interaction: str) -> None:
+    """Let the interaction begin; FhirError 401 or 403 otherwise."""
+    if interaction == "capabilities":
+        return
+    caller = caller_of(request, context)
+    if caller is None:
+        return
+    if context.trail is not None and _kind(request) in ("AuditEvent", None):
+        await context.trail.move()
+    if interaction == "operation":
+        _admit_operation(request, caller)
+    elif interaction in ("transaction", "batch"):
+        if not caller.principal.scopes:
+            raise refused("The token has no scope for resources.")
+    else:
+        _admit_verb(VERB[interaction], _kind(request), caller)
+
+
+def _kind(request: Request) -> str | None:
+    """The type an interaction is about; None for all of them."""
+    parts = [part for part in request.parts if part not in ("_search", "_history")]
+    name = parts[2] if len(parts) == 3 and parts[2] not in ("", "*") and parts[2] in RESOURCE_TYPES else None
+    return name or (parts[0] if parts and not (len(parts) == 3 and parts[2] == "*") else None)
+
+
+def _admit_verb(verb: str, kind: str | None, caller: Caller) -> None:
+    if kind is None:
+        if not any(verb in scope.verbs for scope in caller.principal.scopes):
+            raise refused("This is not granted.")
+    elif caller.gate.granted(caller, kind, verb).none:
+        raise refused(f"This is not granted for {kind}.")
+
+
+def _admit_operation(request: Request, caller: Caller) -> None:
+    name = request.parts[-1].removeprefix("$")
+    verb, on = OPERATIONS.get(name, (None, None))
+    kind = on or (request.parts[0] if request.parts[0] in RESOURCE_TYPES else None)
+    if verb is None:
+        if not unlimited(caller):
+            raise refused(f"${name} is not granted.")
+    elif verb:
+        _admit_verb(verb, kind, caller)
+    elif not caller.principal.scopes or (kind and all(caller.gate.granted(caller, kind, each).none for each in "cru")):
+        raise refused(f"${name} is not granted.")
+
+
+def unlimited(caller: Caller) -> bool:
+    """Whether role and scope grant every type and verb without any condition; a patient's consent is none of these."""
+    return all(caller.gate.is_free(caller, kind, verb) for kind in ("Patient", "Basic") for verb in "cruds")
+
+
+def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | None:
+    """For each type the clause that is added to every query of this caller before it is compiled; None adds nothing."""
+    caller = caller_of(request, context)
+    if caller is None:
+        return None
+    searched = _kind(request)
+    searches = request.method in ("GET", "HEAD") or "_search" in request.parts
+
+    def allowed(kind: str) -> Clause:
+        verb = "s" if searches and kind == (searched or kind) else "i"
+        return caller.gate.clause(caller, kind, verb)
+
+    return allowed
+
+
+async def sees(request: Request, context: Context, stored: Stored) -> bool:
+    """Whether this version exists for the caller; what does not is answered like what was never there."""
+    caller = caller_of(request, context)
+    if caller is None:
+        return True
+    verb = _verb(request)
+    sight = caller.gate.sight(caller, stored.type, verb)
+    if sight.all or (stored.body is not None and within(sight, stored, context)):
+        return True
+    if stored.body is None and await _holds(caller, verb, stored, context):
+        return True
+    if verb != "r" and await _holds(caller, "i", stored, context):
+        raise refused(f"This is not granted for this {stored.type}.")
+    return False
+
+
+async def reached(name: str, request: Request, context: Context) -> Stored | None:
+    """The current version of `Patient/123` as the caller may read or find it; None where there is none for them."""
+    kind, _, id = name.partition("/")
+    stored = await context.store.get(kind, id)
+    caller = caller_of(request, context)
+    if caller is None or stored is None:
+        return stored
+    sight = caller.gate.sight(caller, kind, "i")
+    fits = sight.all or (stored.body is not None and within(sight, stored, context))
+    return shown(request, context, stored) if fits else None
+
+
+def _verb(request: Request) -> str:
+    """What is about to be done to a stored resource; an operation that changes one comes as POST on the instance."""
+    if request.method == "POST":
+        return "u" if len(request.parts) == 2 and request.parts[1][:1] not in "$_" else "r"
+    return {"PUT": "u", "PATCH": "u", "DELETE": "d"}.get(request.method, "r")
+
+
+async def _holds(caller: Caller, verb: str, stored: Stored, context: Context) -> bool:
+    sight = caller.gate.sight(caller, stored.type, verb)
+    if sight.all or sight.none:
+        return sight.all
+    judged = stored if stored.body is not None else await _before(stored, context)
+    return judged is not None and within(sight, judged, context)
+
+
+async def _before(stored: Stored, context: Context) -> Stored | None:
+    """A delete is judged by the content it deleted."""
+    store: Any = context.store
+    found: Stored | None = await store.get_version(stored.type, stored.id, stored.version - 1)
+    return found if found is not None and found.body is not None else None
+
+
+def within(sight: Sight, stored: Stored, context: Context) -> bool:
+    """Whether a version with content is inside; the entries of a current version are there already."""
+    if sight.none:
+        return False
+    if stored.entries and not sight.whole:
+        return matches(sight.clause, stored.entries, {"resourceType": stored.type, "id": stored.id})
+    resource: Any = parse_json(stored.body or b"{}")
+    return matches(sight.clause, entries(resource, context.registry, context.config.base), resource)
+
+
+async def may_store(request: Request, context: Context, resource: Resource, verb: str | None = None) -> None:
+    """Let the caller write this content; FhirError 403 otherwise. The content is judged as it will be stored."""
+    caller = caller_of(request, context)
+    if caller is None:
+        return
+    kind = resource["resourceType"]
+    verb = verb or ("c" if request.method == "POST" and len(request.parts) == 1 else "u")
+    sight = caller.gate.sight(caller, kind, verb)
+    if not sight.all:
+        found = () if sight.none else entries(resource, context.registry, context.config.base)
+        if sight.none or not matches(sight.clause, found, resource):
+            raise refused(f"This content is not granted for {kind}.")
+        _refuse_strangers(caller, kind, verb, resource)
+    if kind == "Consent":
+        caller.gate.stale()
+    if kind == "SearchParameter" and redefines(resource):
+        raise refused("A search parameter that access rules rest on cannot be given another meaning.")
+
+
+def redefines(resource: Resource) -> bool:
+    """Whether a SearchParameter takes the place of one of R4 without finding all that that one finds."""
+    plain = Registry.r4()
+    try:
+        changed = plain.with_parameters([resource])
+    except (FhirError, KeyError, TypeError):
+        return False
+    code, bases = str(resource.get("code")), [base for base in resource.get("base", ()) if isinstance(base, str)]
+    kinds = RESOURCE_TYPES if {"Resource", "DomainResource"} & set(bases) else RESOURCE_TYPES.intersection(bases)
+    pairs = ((plain.lookup(kind, code), changed.lookup(kind, code)) for kind in kinds)
+    return any(old is not None and (new is None or not set(old.keys) <= set(new.keys)) for old, new in pairs)
+
+
+def _refuse_strangers(caller: Caller, kind: str, verb: str, resource: Resource) -> None:
+    """Who writes for some patients only may not mention another one."""
+    own = bound_to(caller, kind, verb)
+    others = {key: value for key, value in resource.items() if key != "link"} if kind == "Patient" else resource
+    if own is not None and foreign_patient(others, own) is not None:
+        raise refused("The content refers to a patient of whom nothing may be written.")
+
+
+def bound_to(caller: Caller, kind: str, verb: str) -> tuple[str, ...] | None:
+    """The patients a caller is limited to when writing a type; None for callers with wider rights."""
+    principal = caller.principal
+    scopes = [s for s in principal.scopes if verb in s.verbs and s.type in ("*", kind)]
+    rows = [r for p in principal.policies for r in p.rows if verb in r.verbs and ("*" in r.types or kind in r.types)]
+    if all(scope.context == "patient" for scope in scopes):
+        return (principal.patient or "",)
+    return principal.patients if all(row.own for row in rows) else None
+
+
+# Elements that a policy hides
+
+
+def shown(request: Request, context: Context, stored: Stored) -> Stored:
+    """The version without the elements that the caller's policies hide."""
+    caller = request.principal
+    if caller is None or stored.body is None:
+        return stored
+    hidden = caller.gate.sight(caller, stored.type, "i").hidden
+    inner = caller.gate.hidden(caller) if b'"contained"' in stored.body or "#" in stored.id else None
+    hidden = inner if inner and "#" in stored.id else hidden  # something contained, found by itself
+    if not (hidden or inner):
+        return stored
+    resource: Any = without_elements(parse_json(stored.body), hidden)
+    if inner and "contained" in resource:
+        resource = resource | {"contained": [without_elements(each, inner) for each in resource["contained"]]}
+    return replace(stored, body=encode(resource))
+
+
+def check_query(request: Request, context: Context, query: Query) -> None:
+    """Refuse a search by what is hidden from the caller: its result would tell."""
+    caller = caller_of(request, context)
+    if caller is None:
+        return
+    keys = caller.gate.hidden_keys(caller)
+    if keys and not keys.isdisjoint(keys_of(query)):
+        raise refused("The search uses elements that are not shown to you.")
+
+
+def check_explain(request: Request, context: Context) -> None:
+    """Estimates count what the caller may not see, so `_explain` is for callers without limits."""
+    caller = caller_of(request, context)
+    if caller is not None and not unlimited(caller):
+        raise refused("_explain is not granted: it tells about resources of others.")
+
+
+def mark(request: Request) -> str:
+    """What binds a page link to its caller: it may carry a total that only this caller may know."""
+    return "" if request.principal is None else str(request.principal.mark)
+
+
+def sees_everything(request: Request, context: Context) -> bool:
+    """Whether nothing of what the request names is hidden from the caller, so that nothing has to be judged."""
+    caller = caller_of(request, context)
+    if caller is None:
+        return True
+    kind = _kind(request)
+    kinds = (kind,) if kind else ("Patient", "Basic")
+    return all(caller.gate.sight(caller, each, "r").all for each in kinds)
+
+
+def returned(answer: Response, request: Request, context: Context) -> Response:
+    """The answer to a patch, without the content where the caller may change what cannot be read."""
+    caller = caller_of(request, context)
+    if caller is not None and answer.stored is not None:
+        kind = answer.stored.type
+        if caller.gate.granted(caller, kind, "r").none and caller.gate.granted(caller, kind, "s").none:
+            answer.body = b""
+    return answer

@@ -1,0 +1,298 @@
+"""From a bearer token to clauses: the caller of a request, looked up once and kept while nothing has changed.
+
+A worker asks every half second whether rights have changed anywhere (one number in the database); until then a token
+it knows costs one dictionary look-up. So a revocation is seen by all workers within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fhir_server.access.membership import SHARED_ACTORS, memberships
+from fhir_server.access.shielding import hidden_keys
+from fhir_server.context import Resource
+from fhir_server.ids import local_name
+from fhir_server.store import Store, Stored, stored_of
+from profiles.json import parse as parse_json
+from profiles.outcome import FhirError
+from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
+from search.criteria import Criteria
+from search.params import Registry
+from search.values import Around
+from smart_auth import clients, formulas, principals
+from smart_auth.access import Access, Principal, World, access, reachable
+from smart_auth.consents import in_force
+from smart_auth.formulas import Formula, Pair
+from smart_auth.realm import Realm, digest, generation
+
+POLL = 0.5  # seconds between two looks at what has changed
+KEEP = 5.0  # seconds that compiled clauses are kept: consents and emergency sessions begin and end by the clock
+MOST_CALLERS = 10_000
+LATE = timedelta(seconds=10)  # a write is visible at most so long after the instant it carries
+CONSENTS = {"$gte": "Consent/", "$lt": "Consent0"}
+
+LOGIN = {"WWW-Authenticate": "Bearer"}
+EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What of a type exists for a caller with a verb: the clause, and what would be found out of it each time.
+
+    `all` and `none` spare the look at the clause (a comparison of clauses costs 2 microseconds, a read in all 17);
+    `whole` says that the clause looks at more of a resource than its entries.
+    """
+
+    clause: Clause
+    all: bool
+    none: bool
+    whole: bool
+    hidden: frozenset[str]
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who asks: the principal, and for each type and verb what of it exists for them."""
+
+    gate: Gate
+    principal: Principal
+    expires: datetime
+    built: float
+    related: float = -KEEP
+    own_actors: frozenset[str] | None = None
+    granted: dict[tuple[str, str], Access] = field(default_factory=dict)
+    sights: dict[tuple[str, str], Sight] = field(default_factory=dict)
+    hidden: tuple[frozenset[str], frozenset[str]] | None = None
+    marked: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What binds a page link to this caller, with these rights."""
+        if not self.marked:
+            who = self.principal
+            rights = digest(" ".join(sorted(scope.canonical for scope in who.scopes)))
+            self.marked = f" {who.client} {who.user} {who.patient} {rights}"
+        return self.marked
+
+
+def localized(node: Any, base: str) -> Any:
+    """The same with references to this server as `Patient/123`, whether they were absolute or named a version."""
+    if isinstance(node, list):
+        return [localized(item, base) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: localized(value, base) for key, value in node.items()}
+    text = node.get("reference")
+    return made | {"reference": local_name(text, base) or text} if isinstance(text, str) else made
+
+
+def names_several(provision: Any) -> bool:
+    """Whether a provision or one inside it has an actor that stands for several people."""
+    rule = provision or {}
+    names = (str(actor.get("reference", {}).get("reference", "")) for actor in rule.get("actor", ()))
+    return any(name.startswith(SHARED_ACTORS) for name in names) or any(map(names_several, rule.get("provision", ())))
+
+
+class Gate:
+    """The callers of one realm and what they may reach."""
+
+    def __init__(self, realm: Realm, store: Store, registry: Registry, base: str) -> None:
+        self.realm = realm
+        self.registry = registry
+        self._store = store
+        self._base = base
+        self._callers: dict[str, Caller] = {}
+        self._consents: dict[str, Resource] = {}
+        self._versions: dict[str, int] = {}
+        self._shared = False
+        self.origins: frozenset[str] = frozenset()
+        self._generation = -1
+        self._seen: datetime | None = None
+        self._polled = 0.0
+        self._polling = asyncio.Lock()
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller | None:
+        """The caller of a request, None without an Authorization header; FhirError 401 for a token that is no good."""
+        header = headers.get("authorization")
+        if header is None:
+            return None
+        if header[:7].lower() != "bearer " or len(header) > 512:
+            raise FhirError("login", "A bearer token is needed.", headers=LOGIN)
+        return await self.of_token(header[7:].strip())
+
+    async def of_token(self, token: str) -> Caller:
+        """The caller of an access token."""
+        await self.refresh()
+        key = digest(token)
+        held = self._callers.get(key)
+        if held is not None and held.expires > self.realm.now():
+            return await self.related(self._fresh(held))
+        found = await principals.of_token(self.realm, token)
+        if found is None:
+            await self.realm.note("token-unknown", {"token": key[:12]})
+            raise FhirError("login", "The access token is unknown, was revoked, or has expired.", headers=EXPIRED)
+        if len(self._callers) >= MOST_CALLERS:
+            self._callers.clear()
+        held = self._callers[key] = Caller(self, found[0], found[1]["expires"], time.monotonic())
+        return await self.related(held)
+
+    def of_principal(self, principal: Principal) -> Caller:
+        """The caller for a principal that was made without a token: a user at our own pages."""
+        return Caller(self, principal, datetime.max.replace(tzinfo=UTC), time.monotonic())
+
+    async def related(self, held: Caller) -> Caller:
+        """The caller with what they belong to, where a consent names a role, an organization, a team or a group."""
+        user = held.principal.fhir_user
+        if not (self._shared and user) or time.monotonic() - held.related < KEEP:
+            return held
+        held.own_actors = held.principal.actors if held.own_actors is None else held.own_actors
+        actors = held.own_actors | await memberships(user, self._store, self.registry, self._base)
+        if actors != held.principal.actors:
+            held.principal = replace(held.principal, actors=actors)
+            held.granted, held.sights = {}, {}
+        held.related = time.monotonic()
+        return held
+
+    def _fresh(self, held: Caller) -> Caller:
+        if time.monotonic() - held.built > KEEP:
+            held.granted, held.sights, held.built = {}, {}, time.monotonic()
+        return held
+
+    # What has changed
+
+    def stale(self) -> None:
+        """A Consent is being written here: look again before the next request."""
+        self._polled = 0.0
+
+    async def refresh(self) -> None:
+        """Look whether rights have changed anywhere, at most twice a second."""
+        if time.monotonic() - self._polled < POLL:
+            return
+        async with self._polling:
+            if time.monotonic() - self._polled < POLL:
+                return
+            begun = time.monotonic()
+            number = await generation(self.realm)
+            changed = await self._read_consents()
+            if number != self._generation:
+                self.origins = await clients.all_origins(self.realm)
+            if number != self._generation or changed:
+                self._generation = number
+                self._callers.clear()
+            self._polled = begun
+
+    async def _read_consents(self) -> bool:
+        """Take in the consents written since the last look; whether there were any."""
+        filter: dict[str, Any] = {"_id": CONSENTS}
+        hint = None
+        if self._seen is not None:
+            filter["at"], hint = {"$gt": self._seen - LATE}, "at"
+        rows = await self._store.reads.find_documents(filter, hint=hint)
+        fresh = [stored for stored in map(stored_of, rows) if self._versions.get(stored.id) != stored.version]
+        for stored in fresh:
+            await self._take(stored)
+        if fresh:
+            self._shared = any(names_several(consent.get("provision")) for consent in self._consents.values())
+        return bool(fresh)
+
+    async def _take(self, stored: Stored) -> None:
+        self._seen = max(stored.at, self._seen) if self._seen else stored.at
+        self._versions[stored.id] = stored.version
+        whole = await self._store.fill(stored) if stored.blob else stored
+        resource = parse_json(whole.body) if whole.body else None
+        if isinstance(resource, dict) and resource.get("status") == "active":
+            self._consents[stored.id] = localized(resource, self._base)
+        else:
+            self._consents.pop(stored.id, None)
+
+    # What may be reached
+
+    def world(self, principal: Principal) -> World:
+        """What the access rules look at; a caller bound to one patient meets that patient's consents alone."""
+        now = self.realm.now()
+        live = (c for c in self._consents.values() if in_force(c, now))
+        if principal.patient and {scope.context for scope in principal.scopes} == {"patient"}:
+            own = f"Patient/{principal.patient}"
+            live = (c for c in live if (c.get("patient") or {}).get("reference") == own)
+        return World(self._codes, self._knows, tuple(live), self.realm.now)
+
+    def _codes(self, kind: str) -> tuple[str, ...]:
+        return tuple(parameter.code for parameter in self.registry.compartment("Patient", kind))
+
+    def _knows(self, kind: str, code: str) -> bool:
+        return self.registry.lookup(kind, code) is not None
+
+    def granted(self, caller: Caller, kind: str, verb: str) -> Access:
+        """The caller's access to a type; the verb `i` (include) is reading or searching."""
+        held = caller.granted.get((kind, verb))
+        if held is None:
+            world = self.world(caller.principal)
+            made = (
+                reachable(caller.principal, kind, world) if verb == "i" else access(caller.principal, kind, verb, world)
+            )
+            held = caller.granted[kind, verb] = made
+        return held
+
+    def is_free(self, caller: Caller, kind: str, verb: str) -> bool:
+        """Whether role and scope alone grant the verb on every resource of the type."""
+        world = World(self._codes, self._knows, (), self.realm.now)
+        return access(caller.principal, kind, verb, world).formula == formulas.EVERYTHING
+
+    def hidden(self, caller: Caller) -> frozenset[str]:
+        """Every element of any type that the caller's policies hide."""
+        return self._hidden(caller)[0]
+
+    def hidden_keys(self, caller: Caller) -> frozenset[str]:
+        """The keys of search entries that would tell of them."""
+        return self._hidden(caller)[1]
+
+    def _hidden(self, caller: Caller) -> tuple[frozenset[str], frozenset[str]]:
+        if caller.hidden is None:
+            rows = (row for policy in caller.principal.policies for row in policy.rows if row.hidden)
+            kinds = {name.partition(".")[0] for row in rows for name in row.hidden}
+            held = {kind: self.granted(caller, kind, "i").hidden for kind in kinds}
+            keys = (hidden_keys(kind, names, self.registry) for kind, names in held.items())
+            caller.hidden = frozenset().union(*held.values()), frozenset().union(*keys)
+        return caller.hidden
+
+    def clause(self, caller: Caller, kind: str, verb: str) -> Clause:
+        """What of a type exists for the caller with a verb, as a clause."""
+        return self.sight(caller, kind, verb).clause
+
+    def sight(self, caller: Caller, kind: str, verb: str) -> Sight:
+        """What of a type exists for the caller with a verb."""
+        held = caller.sights.get((kind, verb))
+        if held is None:
+            granted = self.granted(caller, kind, verb)
+            clause = self.compiled(granted.formula, kind)
+            whole = any(isinstance(part, Body | Updated) for part in walk(clause))
+            held = Sight(clause, clause == ALWAYS, clause == NEVER, whole, granted.hidden)
+            caller.sights[kind, verb] = held
+        return held
+
+    def compiled(self, formula: Formula, kind: str, positive: bool = True) -> Clause:
+        """A formula as a clause on resources of the type.
+
+        A leaf that cannot be read for the type lets nothing through, and under a negation it holds back everything.
+        """
+        match formula:
+            case formulas.Where(pairs):
+                return self._leaf(pairs, kind, positive)
+            case formulas.All(parts):
+                return every(self.compiled(part, kind, positive) for part in parts)
+            case formulas.Any(parts):
+                return some(self.compiled(part, kind, positive) for part in parts)
+            case formulas.Not(part):
+                return without(self.compiled(part, kind, not positive))
+
+    def _leaf(self, pairs: tuple[Pair, ...], kind: str, positive: bool) -> Clause:
+        criteria = Criteria(Around(self.registry, self._base, None))
+        try:
+            return every(criteria.clause(kind, name, value) for name, value in pairs)
+        except FhirError:
+            return NEVER if positive else ALWAYS

@@ -1,0 +1,1 @@
+"""Answers: errors, headers, Bundles joined from stored bytes, pages, subsets."""

@@ -1,0 +1,1 @@
+"""Batch and transaction Bundles as a plan, and their entries as requests."""

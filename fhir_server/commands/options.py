@@ -1,0 +1,22 @@
+"""What the commands have in common: the settings, from the environment and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from fhir_server.config import Config
+
+
+def settings(**given: Any) -> Config:
+    """The environment with what the command line says; a fault ends the program in a sentence."""
+    try:
+        return Config(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for fault in error.errors():
+            place = "_".join(map(str, fault["loc"]))
+            text = fault["msg"].removeprefix("Value error, ")
+            typer.echo(f"FHIR_{place.upper()}: {text}" if place else text, err=True)
+        raise typer.Exit(2) from None

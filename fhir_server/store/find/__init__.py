@@ -1,0 +1,1 @@
+"""A parsed search carried out on MongoDB; `page.find` is the way in."""

@@ -1,0 +1,137 @@
+"""`_include` and `_revinclude` (http://hl7.org/fhir/R4/search.html#revinclude): found by entries alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fhir_server.store.find.search import Search, resource_of
+from fhir_server.store.records import Document, Stored, stored_of
+from profiles.outcome import Issue
+from search.clauses import Clause, Ids, Kinds, OneOf, every, some
+from search.filters import compile, is_seen, widened
+from search.matches import matches
+from search.params import TYPE_CODES, TYPE_OF_CODE
+from search.query import Include
+
+MOST = 1_000
+ROUNDS = 5  # of :iterate; a cycle ends earlier, since nothing is sent twice
+
+
+async def included(search: Search, rows: list[Document]) -> list[Stored]:
+    """What the includes of the query add to the rows, each resource once, at most 1,000."""
+    includes = search.query.includes
+    if not includes or not rows:
+        return []
+    seen = {row["_id"] for row in rows}
+    found: list[Document] = []
+    fresh, wanted = rows, list(includes)
+    for _ in range(ROUNDS):
+        more = [row for row in await _round(search, wanted, fresh) if row["_id"] not in seen]
+        fresh = list({row["_id"]: row for row in more}.values())
+        found += fresh
+        seen.update(row["_id"] for row in fresh)
+        wanted = [i for i in includes if i.iterate]
+        if not fresh or not wanted or len(found) > MOST:
+            break
+    if len(found) > MOST:
+        text = f"More than {MOST:,} resources would be included; the rest were left out."
+        search.warnings.append(Issue("warning", "incomplete", text))
+    stored = [stored_of(row) for row in found[:MOST]]
+    return [await search.source.fill(s) if s.blob is not None else s for s in stored]
+
+
+async def _round(search: Search, includes: list[Include], rows: list[Document]) -> list[Document]:
+    forward: set[str] = set()
+    canonical: dict[str, set[str]] = {}
+    found: list[Document] = []
+    for include in includes:
+        if include.reverse:
+            found += await _reverse(search, include, rows)
+        else:
+            _collect(search, include, rows, forward, canonical)
+    found += await _named(search, forward)
+    for target, urls in canonical.items():
+        found += await _by_url(search, target, urls)
+    return found
+
+
+def _collect(
+    search: Search, include: Include, rows: Iterable[Document], names: set[str], canonical: dict[str, set[str]]
+) -> None:
+    """The names and canonical urls that an include leads to."""
+    code = TYPE_CODES[include.source]
+    heads: dict[str, tuple[str, ...]] = {}
+    for parameter in include.parameters:
+        for atom in parameter.atoms:
+            targets = (include.target,) if include.target else atom.place.refers or parameter.targets
+            heads[atom.key] = (*heads.get(atom.key, ()), *targets)
+    for row in rows:
+        if row["_id"].partition("/")[0] != include.source or code not in row["s"]:
+            continue
+        for entry in row["s"]:
+            targets = heads.get(entry[:5], ("-",))
+            if targets != ("-",):
+                _add_target(entry[5:], targets, names, canonical)
+
+
+def _add_target(text: str, targets: tuple[str, ...], names: set[str], canonical: dict[str, set[str]]) -> None:
+    kind = TYPE_OF_CODE.get(text[:2], "")
+    if kind and "/" not in text and (not targets or "Resource" in targets or kind in targets):
+        names.add(f"{kind}/{text[2:]}")
+    elif text[:1] == "^" and "|" in text:
+        for target in targets:
+            canonical.setdefault(target, set()).add(text[1:])
+
+
+async def _named(search: Search, names: set[str]) -> list[Document]:
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(names)[: MOST + 1]:
+        kinds.setdefault(name.partition("/")[0], []).append(name)
+    clauses = [every((Kinds((kind,)), Ids(tuple(found)), _allowed(search, kind))) for kind, found in kinds.items()]
+    return await _read(search, some(clauses)) if clauses else []
+
+
+async def _by_url(search: Search, target: str, urls: set[str]) -> list[Document]:
+    """Targets of canonical references: the url, and the version where one is named."""
+    url = search.registry.lookup(target, "url") if target in TYPE_CODES else None
+    if url is None:
+        return []
+    version = search.registry.lookup(target, "version")
+    clauses: list[Clause] = []
+    for text in sorted(urls):
+        head, _, tail = text.partition("|")
+        same: Clause = OneOf((url.key + head,))
+        clauses.append(every((same, OneOf((f"{version.key}{tail.lower()}|",)))) if tail and version else same)
+    return await _read(search, every((Kinds((target,)), some(clauses), _allowed(search, target))))
+
+
+async def _reverse(search: Search, include: Include, rows: list[Document]) -> list[Document]:
+    """Resources that refer to the rows."""
+    texts = []
+    for parameter in include.parameters:
+        for atom in parameter.atoms:
+            for row in rows:
+                kind, _, id_ = row["_id"].partition("/")
+                if include.target in ("", kind) and (not atom.place.refers or kind in atom.place.refers):
+                    texts.append(f"{atom.key}{TYPE_CODES[kind]}{id_}")
+    found: list[Document] = []
+    for at in range(0, len(texts), MOST):
+        clause = OneOf(tuple(texts[at : at + MOST]))
+        found += await _read(search, every((clause, _allowed(search, include.source))))
+    return found
+
+
+def _allowed(search: Search, type_name: str) -> Clause:
+    return search.access(type_name) if search.access else every(())
+
+
+async def _read(search: Search, clause: Clause) -> list[Document]:
+    assert search.links is not None
+    clause = await search.links.resolved(clause)
+    rows: list[Document] = await search.reads.find_documents(
+        compile(widened(clause)), sort={"_id": 1}, limit=MOST + 1, max_time_ms=search.remaining()
+    )
+    if is_seen(clause):
+        return rows
+    linked = await search.links.for_rows(clause, rows)
+    return [row for row in rows if matches(clause, row["s"], await resource_of(search, row), linked)]

@@ -1,0 +1,162 @@
+"""A parsed search on MongoDB: one page of matches at one state of the database, and what is sent along with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fhir_server.store.find.explain import explained
+from fhir_server.store.find.includes import included
+from fhir_server.store.find.links import Links
+from fhir_server.store.find.plan import estimated
+from fhir_server.store.find.rank import ranked_rows
+from fhir_server.store.find.rows import unsorted_rows, values_of
+from fhir_server.store.find.search import (
+    BATCH,
+    LIMIT,
+    Access,
+    Found,
+    Search,
+    Terms,
+    filled,
+    reads_of,
+    seen_by,
+    too_costly,
+)
+from fhir_server.store.find.totals import total_beside, total_of
+from fhir_server.store.reads import snapshot_of, snapshot_text
+from fhir_server.store.records import Document, Stored, stored_of
+from fhir_server.store.store import Store
+from fhir_server.store.terms import terms_of
+from profiles.json import encode
+from profiles.json import parse as parse_json
+from profiles.outcome import FhirError, Issue
+from search.clauses import Chain, Clause, Has, every, walk
+from search.contained import fitting, searched
+from search.filters import is_seen, widened
+from search.matches import matches
+from search.page import Position
+from search.params import Registry
+from search.plan import candidates
+from search.query import Query, Sort
+
+DEFAULT_COUNT = 20
+
+
+async def find(
+    store: Any,
+    query: Query,
+    *,
+    registry: Registry,
+    cursor: Mapping[str, Any] | None = None,
+    clauses: Sequence[Clause] = (),
+    access: Access | None = None,
+    terms: Terms | None = None,
+    pending: Collection[str] = (),
+    limit: float = LIMIT,
+) -> Found:
+    """One page of the query.
+
+    `store` is a Store or a Transaction. `cursor` is a payload of an earlier page; `clauses` narrow the matches,
+    `access` (type -> clause) narrows every type the search touches: matches, chains, `_has` and includes alike.
+    `terms` answers `:in`, `:below` and `:above`; `pending` are parameters (urls) not yet written for all resources.
+    Raises FhirError: `too-costly` after `limit` seconds, `expired` when
+    the state a page link refers to is gone.
+    """
+    position = Position.of(cursor) if cursor and cursor.get("i") else None
+    snapshot = cursor.get("t") if cursor else None
+    reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
+    search = Search(store, reads, query, registry, access, terms or _terms(store, registry), time.monotonic() + limit)
+    search.links = Links(search)
+    search.warnings += [unfinished(url) for url in sorted(query.parameters.intersection(pending))]
+    try:
+        return await _answer(search, position, clauses)
+    except FhirError as error:
+        raise too_costly() if error.code == "timeout" else error from None
+
+
+def unfinished(url: str) -> Issue:
+    """The warning that a parameter does not see older resources yet."""
+    text = f"{url} is being indexed; resources that were stored before it may be missing."
+    return Issue("warning", "incomplete", text)
+
+
+def _terms(store: Any, registry: Registry) -> Terms | None:
+    """The terminology of the store; a transaction has none of its own."""
+    return terms_of(store, registry).codes if isinstance(store, Store) else None
+
+
+async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
+    query = search.query
+    assert search.links is not None
+    inside = query.contained != "false"
+    wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
+    wanted = every((wanted, *clauses))
+    if not is_seen(wanted):
+        linked = any(isinstance(part, Chain | Has) for part in walk(wanted))
+        search.links.few = linked and await _has_few(search, wanted)
+        wanted = await search.links.resolved(wanted)
+    search.clause = wanted
+    if query.count == 0 or query.summary == "count":
+        found = Found([], total=await total_of(search), warnings=search.warnings)
+        found.explanation = await explained(search, 0) if query.explain else None
+        return found
+    return await _page(search, position)
+
+
+async def _has_few(search: Search, clause: Clause) -> bool:
+    """Whether the parts that entries answer leave so few candidates that links are best followed from them."""
+    wide = widened(clause)
+    return bool(candidates(wide)) and await estimated(search, wide) <= BATCH
+
+
+async def _page(search: Search, position: Position | None) -> Found:
+    query = search.query
+    count = DEFAULT_COUNT if query.count is None else query.count
+    rows = await _rows(search, position, count + 1)
+    backward = position is not None and position.backward
+    more = len(rows) > count
+    rows = rows[:count]
+    if backward:
+        rows.reverse()
+    total = await total_beside(search, position, len(rows), more)
+    snapshot = snapshot_text(search.reads.at) if getattr(search.reads, "at", None) else ""
+    page = Found(await _shown(search, rows), total=total, warnings=search.warnings)
+    if rows and (more if not backward else True):
+        page.next = _beside(query.sort, rows[-1], False, snapshot, total)
+    if rows and position is not None and (more if backward else True):
+        page.prev = _beside(query.sort, rows[0], True, snapshot, total)
+    page.first = {"t": snapshot}
+    page.scores = {row["_id"]: row["score"] for row in rows if "score" in row}
+    page.included = await included(search, rows)
+    if query.explain:
+        page.explanation = await explained(search, count + 1)
+    return page
+
+
+async def _shown(search: Search, rows: list[Document]) -> list[Stored]:
+    """The matches as they are sent: for `_containedType=contained`, what is inside them."""
+    found = await filled(search, [stored_of(row) for row in rows])
+    query = search.query
+    if query.contained == "false" or query.contained_type == "container":
+        return found
+    shown: list[Stored] = []
+    for stored in found:
+        resource = parse_json(stored.body or b"{}")
+        assert isinstance(resource, dict)
+        itself = query.contained == "both" and matches(query.clauses, stored.entries, resource)
+        shown += [stored] if itself else []
+        inner = fitting(resource, query, search.registry)
+        shown += [replace(stored, id=f"{stored.id}#{c.get('id', '')}", body=encode(c), entries=()) for c in inner]
+    return shown
+
+
+def _beside(sort: Sequence[Sort], row: Document, backward: bool, snapshot: str, total: int | None) -> dict[str, Any]:
+    return Position(values_of(sort, row), row["_id"], backward, snapshot, total).payload()
+
+
+async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
+    """The next documents that match, in order, reversed for a page before the position."""
+    return await (ranked_rows if search.is_ranked else unsorted_rows)(search, position, limit)

@@ -1,0 +1,1 @@
+"""What a write goes through: reading, checking, conditions, stamping."""

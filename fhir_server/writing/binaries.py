@@ -1,0 +1,65 @@
+"""Binary: content of any type goes in and out as it is (http://hl7.org/fhir/R4/binary.html#rest)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import b64decode, b64encode
+
+from fhir_server.answers.respond import Response
+from fhir_server.context import Context, Request, Resource
+from fhir_server.http.headers import accepted, media
+from profiles.json import parse
+from profiles.outcome import FhirError
+
+FHIR = frozenset(("application/fhir+json", "application/fhir+xml", "application/json+fhir", "application/xml+fhir"))
+# What may stand in a Content-Type that is sent back: a type, a subtype, plain parameters.
+TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+\-]{1,60}/[A-Za-z0-9!#$&^_.+\-]{1,100}(;[ A-Za-z0-9=_.+\-]{0,100})?", re.ASCII)
+# A browser must not run what somebody stored here (attack X03).
+SAFE = {"Content-Disposition": "attachment", "Content-Security-Policy": "sandbox; default-src 'none'"}
+
+
+def is_native(request: Request) -> bool:
+    """Whether a read of a Binary wants the content itself: every time that FHIR is not asked for by name."""
+    if request.parts[:1] != ("Binary",) or len(request.parts) not in (2, 4) or request.in_bundle:
+        return False
+    if request.method not in ("GET", "HEAD") or request.first("_format") is not None:
+        return False
+    return not any(row.name in FHIR for row in accepted(request.headers.get("accept", "")))
+
+
+async def native(answer: Response, context: Context) -> Response:
+    """The content of the Binary that was read, with its own type; an answer without one stays as it is."""
+    if not answer.body:
+        return answer
+    resource = parse(answer.body)
+    type, data = str(resource.get("contentType", "")), resource.get("data", "")
+    big = len(data) >= context.config.big_body
+    answer.body = await asyncio.to_thread(b64decode, data) if big else b64decode(data)
+    answer.media = type if TYPE.fullmatch(type) else "application/octet-stream"
+    answer.headers |= SAFE
+    return answer
+
+
+def is_content(request: Request) -> bool:
+    """Whether the body of a write is content to be wrapped in a Binary, and no Binary resource."""
+    if request.parts[:1] != ("Binary",) or request.resource is not None:
+        return False
+    name = media(request.headers.get("content-type", "")).name
+    if not name or name in FHIR:
+        return False
+    is_text = "json" in name or "xml" in name
+    return not (is_text and (b'"Binary"' in request.body or b"<Binary" in request.body))
+
+
+async def wrapped(request: Request, context: Context) -> Resource:
+    """A Binary around the body; `X-Security-Context` is not believed, it would widen access."""
+    type = request.headers["content-type"].strip()
+    if not TYPE.fullmatch(type):
+        raise FhirError("not-supported", "The Content-Type is no media type.", status=415)
+    big = len(request.body) >= context.config.big_body
+    data = await asyncio.to_thread(b64encode, request.body) if big else b64encode(request.body)
+    resource: Resource = {"resourceType": "Binary", "contentType": type}
+    if len(request.parts) == 2:
+        resource["id"] = request.parts[1]
+    return resource | ({"data": data.decode()} if data else {})

@@ -1,0 +1,86 @@
+"""Conditional interactions: which resource is meant (http://hl7.org/fhir/R4/http.html#ccreate, #cond-update)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from fhir_server import access
+from fhir_server.context import Context, Pairs, Request
+from fhir_server.store import Stored, Transaction
+from fhir_server.store.find.page import find
+from profiles.outcome import FhirError
+from search.query import parse
+
+# What a query may carry that does not narrow it.
+RESULTS = ("_format", "_pretty", "_summary", "_elements", "_count", "_sort", "_total", "_include", "_revinclude")
+RESULT_PREFIXES = tuple(f"{name}:" for name in RESULTS)
+
+
+def criteria(text: str) -> Pairs:
+    """The pairs of `If-None-Exist`: `identifier=x` or, as some clients send it, `Patient?identifier=x`."""
+    return parse_qsl(text.partition("?")[2] if "?" in text else text, keep_blank_values=True)
+
+
+def chosen_by(pairs: Pairs) -> Pairs:
+    """The pairs that choose resources."""
+    return [(name, value) for name, value in pairs if name not in RESULTS and not name.startswith(RESULT_PREFIXES)]
+
+
+def narrowing(pairs: Pairs) -> Pairs:
+    """The pairs that choose resources; FhirError 412 when there are none, since then all of them would match."""
+    kept = chosen_by(pairs)
+    if not any(value.strip() for _, value in kept):
+        raise FhirError("invalid", "The criteria are empty: a conditional interaction needs at least one.", status=412)
+    return kept
+
+
+def match_key(type: str, pairs: Pairs) -> str:
+    """The unique key that two conditional creates with the same criteria fight for (docs/security.md)."""
+    text = "&".join(sorted(f"{name}={value}" for name, value in pairs))
+    return hashlib.sha256(f"{type}?{text}".encode()).hexdigest()
+
+
+async def matching(type: str, pairs: Pairs, request: Request, context: Context, limit: int = 2) -> list[Stored]:
+    """The resources that match, at most `limit`; unknown parameters are refused whatever the client prefers."""
+    if request.resolved is not None:
+        return request.resolved[:limit]
+    query = parse(
+        type,
+        [*narrowing(pairs), ("_count", str(limit)), ("_total", "none")],
+        context.registry,
+        base=context.config.base,
+    )
+    access.check_query(request, context, query)
+    unfinished = query.parameters & context.pending
+    if unfinished:
+        text = f"{min(unfinished)} is being indexed: resources may be missed, and what is there written twice."
+        raise FhirError("transient", text, headers={"Retry-After": "30"})
+    visible = access.clause_of(request, context)
+    found = await find(context.store, query, registry=context.registry, access=visible)
+    return list(found.matches[:limit])
+
+
+def only(found: Sequence[Stored], type: str) -> Stored | None:
+    """The one match, None when there is none; FhirError 412 when there are several."""
+    if len(found) > 1:
+        raise FhirError("multiple-matches", f"The criteria match more than one {type}.")
+    return found[0] if found else None
+
+
+async def once(context: Context, request: Request) -> None:
+    """With `Idempotency-Key`, refuse what was carried out before (409); to be called in the open transaction."""
+    text = request.headers.get("idempotency-key")
+    if not text or not isinstance(context.store, Transaction):
+        return
+    key = "once/" + hashlib.sha256(text.encode()).hexdigest()
+    if await context.store.find_documents({"_id": key}, collection="match_keys", limit=1):
+        raise FhirError("duplicate", "A request with this Idempotency-Key was carried out already.")
+    await context.store.match_key(key)
+
+
+async def hold(context: Context, request: Request, *keys: str) -> None:
+    """Take match keys in the open transaction, unless the transaction that carries the request has done so."""
+    if request.resolved is None and isinstance(context.store, Transaction):
+        await context.store.match_key(*keys)
