@@ -14,8 +14,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# `make run` is open to this machine; `make run AUTH=smart` asks for logins, and prints accounts and an app to try.
+AUTH ?= none
 run: $(READY)
-	$(BIN)/fhir-server serve --demo
+	$(BIN)/fhir-server serve --demo --auth $(AUTH)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup

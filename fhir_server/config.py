@@ -27,7 +27,7 @@ class Config(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # the TCP port; 0 takes a free one
     workers: int = Field(default=1, ge=1, le=64)  # server processes that share the port
     base_url: str = ""  # what links start with, such as https://fhir.example.org/fhir; empty: http://HOST:PORT/fhir
-    auth: Literal["smart", "none"] = "none"  # who may call; `none` is refused off loopback
+    auth: Literal["smart", "none"] = "smart"  # who may call; `none` is everybody, and refused off loopback
 
     registration: Literal["off", "token", "open"] = "off"  # apps that register themselves: never, with a token, anyone
 

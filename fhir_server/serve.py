@@ -48,8 +48,11 @@ FHIR R4 server at {base}, behind SMART on FHIR: {base}/.well-known/smart-configu
 """
 LOGGED_IN = """
 Try it:
-  export TOKEN=$(fhir-server token issue demo-app 'user/*.rs' --user doctor --bare{place})
+  export TOKEN=$({program} token issue demo-app 'user/*.rs' --user doctor --bare{place})
   curl -H "Authorization: Bearer $TOKEN" '{base}/Patient?_count=3&_pretty=true'
+"""
+OPEN = """
+Everybody on this machine may do everything. With logins, accounts and an app: --auth smart (make run AUTH=smart).
 """
 THE_END = """
 Stop it with Ctrl-C.
@@ -59,11 +62,11 @@ Stop it with Ctrl-C.
 def greeting(config: Config) -> str:
     """What to try next, in lines that work when they are pasted."""
     open_to_all = config.auth == "none"
-    parts = [ANYWHERE, IN_THE_HOSPITAL] if open_to_all else [BEHIND_A_LOGIN, LOGGED_IN]
+    parts = [ANYWHERE, IN_THE_HOSPITAL, OPEN] if open_to_all else [BEHIND_A_LOGIN, LOGGED_IN, ""]
     usual = config.mongo or config.data == Config.model_fields["data"].default
     place = "" if usual else f" --data {config.data}"
-    text = "".join([parts[0], parts[1] if config.demo else "", THE_END])
-    return text.format(base=config.base, auth=config.auth_url, place=place)
+    text = "".join([parts[0], parts[1] if config.demo else "", parts[2], THE_END])
+    return text.format(base=config.base, auth=config.auth_url, place=place, program=sys.argv[0])
 
 
 class Server(uvicorn.Server):

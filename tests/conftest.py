@@ -24,6 +24,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 __all__ = ["demo"]
 _NUMBERS = itertools.count(1)
 
+# Most tests are not about access; those that are say so.
+os.environ.setdefault("FHIR_AUTH", "none")
+
 
 @pytest.fixture
 def anyio_backend() -> str:

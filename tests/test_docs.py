@@ -15,6 +15,7 @@ from fhir_server.config import Config
 from fhir_server.operations import OPERATIONS
 from profiles import model
 from search.types import MATCH
+from tests.test_architecture import ROOMS
 from tests.test_serve import free_port, served
 
 ROOT = Path(__file__).parent.parent
@@ -90,3 +91,19 @@ def test_nothing_names_the_machine_it_was_written_on() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     names = [n for n in listed if (ROOT / n).is_file() and f"{home}/".encode() in (ROOT / n).read_bytes()]
     assert names == []
+
+
+PAGE = re.compile(r"\b(?:docs/[\w/-]+|[A-Z]{6,})\.md\b")
+TEST = re.compile(r"`(?:tests/)?((?:attacks/|conformance/)?test_\w+\.py)`")
+
+
+def test_documents_and_tests_that_are_named_are_there() -> None:
+    """A comment that leads to a page leads somewhere, and so does a page that leads to a test."""
+    rooms = (*ROOMS, "bench", "tests", "docs")
+    told = {path: path.read_text() for room in rooms for path in (ROOT / room).rglob("*.[pm][yd]")}
+    named = [(path, name) for path, words in told.items() for name in PAGE.findall(words)]
+    named += [
+        (path, f"tests/{name}") for path, words in told.items() if path.suffix == ".md" for name in TEST.findall(words)
+    ]
+    assert len(named) > 50
+    assert [f"{path}: {name}" for path, name in named if not (ROOT / name).exists()] == []
