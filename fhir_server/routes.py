@@ -24,6 +24,7 @@ from fhir_server.operations import invoke, offered
 from fhir_server.store import Store, Transaction
 from fhir_server.writing.binaries import is_native, native
 from fhir_server.writing.checking import DEFINING, defined
+from fhir_server.writing.provenance import names_source, sourced
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -165,8 +166,12 @@ UNTOLD = frozenset(("capabilities", "transaction", "batch"))
 
 async def _carried_out(route: Route, request: Request, context: Context) -> Response:
     await access.admit(request, context, route.interaction)
-    answer = await route.handler(request, context)
-    defines = route.interaction in WRITES and request.parts[0] in DEFINING
+    writes = route.interaction in WRITES
+    if writes and names_source(request):
+        answer = await sourced(request, context, perform, lambda inner: route.handler(request, inner))
+    else:
+        answer = await route.handler(request, context)
+    defines = writes and request.parts[0] in DEFINING
     if defines and isinstance(context.store, Store):
         await defined(context.store)
     return answer

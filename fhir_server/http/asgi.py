@@ -54,7 +54,7 @@ EXPOSED = b"etag, link, location, content-location, last-modified, x-request-id"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
     b"accept, authorization, content-type, if-match, if-modified-since, if-none-exist, if-none-match, prefer, "
-    b"x-request-id"
+    b"x-provenance, x-request-id"
 )
 
 

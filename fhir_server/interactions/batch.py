@@ -13,6 +13,7 @@ from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import chosen
 from fhir_server.interactions.transaction import transaction
+from fhir_server.writing.provenance import HEADER, names_source
 from fhir_server.writing.resource import body_of, check_type
 from profiles.outcome import FhirError
 
@@ -52,6 +53,8 @@ async def _run(entry: Entry | FhirError, request: Request, context: Context, per
     if isinstance(entry, FhirError):
         return reply(failure(entry, request), context)
     own = entry_request(entry, request)
+    if names_source(request) and own.method in ("POST", "PUT", "PATCH"):
+        own.headers = {**own.headers, HEADER: request.headers[HEADER]}
     try:
         chosen(own)
         return reply(await perform(own, context), context, own)

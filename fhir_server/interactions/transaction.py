@@ -15,6 +15,7 @@ from fhir_server.store import Stored, Transaction
 from fhir_server.writing.atomic import atomically
 from fhir_server.writing.checking import DEFINING, defined, faults, store_of
 from fhir_server.writing.conditions import hold, match_key, matching, narrowing, once, only
+from fhir_server.writing.provenance import keep, names_source, source_of
 from fhir_server.writing.resource import check_type
 from profiles.outcome import FhirError, Issue
 
@@ -52,10 +53,14 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
         raise FhirError.of(faults, status=400)
     made = plan(entries, context.new_id, config.base)
     await _check(entries, request, context)
+    source = await source_of(request, context) if names_source(request) else None
 
     async def work(inner: Context) -> dict[int, bytes]:
         await once(inner, request)
-        return await _attempt(made, request, inner, perform)
+        replies = await _attempt(made, request, inner, perform)
+        if source is not None:
+            await keep(source, request, inner, perform)
+        return replies
 
     replies = await atomically(context, work)
     if any(entry.order < 3 and entry.type in DEFINING for entry in made.entries):

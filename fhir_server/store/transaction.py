@@ -57,6 +57,7 @@ class Transaction:
         self._known: dict[str, Stored | None] = {}
         self._pending = Pending()
         self._written: list[ObjectId] = []
+        self._versions: dict[str, Stored] = {}
         self._one = asyncio.Lock()
 
     # Reading
@@ -102,6 +103,11 @@ class Transaction:
             return await self._reads.count(filter, **options)
 
     # Writing
+
+    @property
+    def versions(self) -> list[Stored]:
+        """What this attempt wrote so far: the last version of each resource, and no deletes."""
+        return [stored for stored in self._versions.values() if not stored.deleted]
 
     async def create(self, new: New) -> Stored:
         """Store the first version; FhirError `duplicate` when this transaction knows the id to be taken."""
@@ -209,7 +215,7 @@ class Transaction:
 
     def _remember(self, key: str, new: New, blob: ObjectId | None) -> Stored:
         stored = stored_as(new, blob)
-        self._known[key] = stored
+        self._known[key] = self._versions[key] = stored
         return stored
 
     def _supersede(self, key: str, current: Stored, new: New, document: Document) -> None:
