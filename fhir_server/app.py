@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,25 +15,21 @@ from starlette.routing import Route
 
 from fhir_server import logs
 from fhir_server.access import admit
-from fhir_server.answers.links import Seal, key_of
 from fhir_server.auth.wiring import mounts, open_auth
 from fhir_server.coding import checking, completion
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.context import Request as Asked
-from fhir_server.following import Following, registry_of
+from fhir_server.following import Following
 from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.http.intake import Receive
-from fhir_server.ids import TimeOrdered
 from fhir_server.loading.demo import load_demo
-from fhir_server.store import Embedded, Store, open_store, watch_disk
-from fhir_server.store.mongod import SOCKET
+from fhir_server.opening import context_of, open_context, quiet_collector
+from fhir_server.store import Store
 from fhir_server.store.tenants import open_beside
-from fhir_server.tenants import DEFAULT, Tenants, named_in
+from fhir_server.tenants import DEFAULT, Application, Tenants, named_in
 from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
-
-log = structlog.get_logger()
 
 
 class App:
@@ -79,7 +72,7 @@ class App:
             return
         await (other or self._others)(scope, receive, send)
 
-    async def _tenant(self, path: str) -> App | None:
+    async def _tenant(self, path: str) -> Application | None:
         """The application of the tenant that the path names; FhirError 404 where there is none."""
         name = named_in(path) if self.beside is None else None
         if name is None:
@@ -121,11 +114,13 @@ class App:
             self.stopping = True
             self.fhir.context = None
 
-    def _beneath(self, config: Config, store: Store) -> App:
-        """The application of another tenant; big bodies of all tenants share one budget of memory."""
+    @asynccontextmanager
+    async def _beneath(self, config: Config, store: Store) -> AsyncIterator[App]:
+        """The application of another tenant, running inside; big bodies of all tenants share one budget of memory."""
         made = App(config, store)
         made.fhir.budget = self.fhir.budget
-        return made
+        async with made.running():
+            yield made
 
     async def _beside(self, stack: AsyncExitStack) -> Context:
         """A tenant's own database, over the connections that are there."""
@@ -206,52 +201,3 @@ def build_app(config: Config) -> App:
 def from_environment() -> App:
     """The application of a worker process: the configuration is in the environment."""
     return build_app(Config())
-
-
-async def open_context(
-    config: Config,
-    stack: AsyncExitStack,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Context:
-    """What interactions use, open until the stack is closed."""
-    url = config.mongo or await embedded_url(config, stack)
-    store = await open_store(url, config.database)
-    stack.push_async_callback(store.close)
-    if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
-        attend(stack, watch_disk(store, config.data))
-    for text in () if SOCKET in url else store.warnings:  # the embedded one is for trying out, and documented as such
-        log.warning("database", text=text)
-    return await context_of(config, store, now)
-
-
-async def context_of(config: Config, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Context:
-    """What interactions use, on an open store."""
-    registry = await registry_of(store)
-    return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())
-
-
-async def embedded_url(config: Config, stack: AsyncExitStack) -> str:
-    """Start the embedded database; it stops when the stack is closed."""
-    embedded = await Embedded.start(config.data)
-    stop: Callable[[], Awaitable[None]] = embedded.stop
-    stack.push_async_callback(stop)
-    attend(stack, embedded.watch())
-    return embedded.url
-
-
-def attend(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` beside everything else until the stack is closed."""
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
-def quiet_collector() -> None:
-    """What is alive after the start stays: parsing next to it is three times faster (docs/storage.md)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)

@@ -15,11 +15,12 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from fhir_server.app import App, build_app, embedded_url, open_context
+from fhir_server.app import App, build_app
 from fhir_server.auth.wiring import open_accounts, open_realm
 from fhir_server.config import Config
 from fhir_server.http.protocol import uvicorn_settings
 from fhir_server.loading.demo import load_demo
+from fhir_server.opening import embedded_url, open_context
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 

@@ -10,19 +10,19 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fhir_server.answers.links import key_of
 from fhir_server.config import Config
 from fhir_server.store import Store
 from fhir_server.store.tenants import tenant_names
 
-if TYPE_CHECKING:
-    from fhir_server.app import App
+# An ASGI application.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 MOUNT = "/t/"
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?", re.ASCII)
@@ -47,7 +47,7 @@ def named_in(path: str) -> str | None:
 class Place:
     """A tenant that this worker has open, and when it was born: its namesake after a delete is another."""
 
-    app: App
+    app: Application
     born: datetime
     stack: AsyncExitStack
 
@@ -57,14 +57,14 @@ class Tenants:
     """The tenants of a server: opened when somebody asks for them, closed when they were deleted."""
 
     config: Config
-    make: Callable[[Config, Store], App]
+    running: Callable[[Config, Store], AbstractAsyncContextManager[Application]]
     store: Store | None = None
     places: dict[str, Place] = field(default_factory=dict)
     names: dict[str, datetime] = field(default_factory=dict)
     polled: float = 0.0
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def find(self, name: str) -> App | None:
+    async def find(self, name: str) -> Application | None:
         """The application of a tenant, None where there is none of this name."""
         if self.store is None or not NAME.fullmatch(name):
             return None
@@ -83,12 +83,12 @@ class Tenants:
                 for name in [name for name, place in self.places.items() if self.names.get(name) != place.born]:
                     await self.places.pop(name).stack.aclose()
 
-    async def _open(self, name: str, store: Store) -> App:
+    async def _open(self, name: str, store: Store) -> Application:
         async with self.opening:
             if name not in self.places:
                 born = self.names[name]
-                app, stack = self.make(config_of(self.config, name), store), AsyncExitStack()
-                await stack.enter_async_context(app.running())
+                stack = AsyncExitStack()
+                app = await stack.enter_async_context(self.running(config_of(self.config, name), store))
                 self.places[name] = Place(app, born, stack)
             return self.places[name].app
 

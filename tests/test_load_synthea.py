@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from fhir_server.app import open_context
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.loading.answers import Answer, Message
@@ -21,6 +20,7 @@ from fhir_server.loading.direct import Direct
 from fhir_server.loading.files import find
 from fhir_server.loading.journal import Kept
 from fhir_server.loading.run import Load
+from fhir_server.opening import open_context
 from fhir_server.store import Store
 from search.params import TYPE_CODES
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.app import open_context
 from fhir_server.config import Config
+from fhir_server.opening import open_context
 from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.binary import find_mongod
 from fhir_server.store.connect import _version_warnings

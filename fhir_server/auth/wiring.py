@@ -21,6 +21,7 @@ from fhir_server.auth.routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.http.limiting import Limits
+from fhir_server.opening import context_of
 from fhir_server.routes import handle
 from fhir_server.secrecy import Sealed
 from fhir_server.store import Store
@@ -95,8 +96,6 @@ def mounts(config: Config) -> tuple[str, str]:
 
 async def open_beside_realm(config: Config, store: Store) -> Realm:
     """The realm of another tenant, over the connections of a store, with an audit trail of its own."""
-    from fhir_server.app import context_of
-
     context = await context_of(config, await open_beside(store, config.database))
     trail = Trail(context, key_of(config.key, config.data))
     await trail.journal.prepare()

@@ -96,7 +96,7 @@ async def _told(server: Http, method: str, url: str) -> dict[str, Any]:
 
 
 async def _reindex(types: tuple[str, ...], config: Config) -> Job:
-    from fhir_server.app import embedded_url
+    from fhir_server.opening import embedded_url
     from fhir_server.store import open_store
 
     async with AsyncExitStack() as stack:

@@ -81,7 +81,7 @@ def listed(mongo: Mongo = None, data: Data = None) -> None:
 @asynccontextmanager
 async def _tables(mongo: str | None, data: Path | None) -> AsyncIterator[TermFiles]:
     """The tables of the database; that of a server that is running is used with it."""
-    from fhir_server.app import embedded_url
+    from fhir_server.opening import embedded_url
     from fhir_server.store import open_store
     from fhir_server.store.owner import address
     from fhir_server.store.term_files import TermFiles

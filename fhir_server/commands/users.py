@@ -71,8 +71,8 @@ async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
 
     from fhir_server.access.auditing import Trail
     from fhir_server.answers.links import key_of
-    from fhir_server.app import open_context
     from fhir_server.auth.wiring import open_realm
+    from fhir_server.opening import open_context
     from fhir_server.store import Store
     from fhir_server.tenants import DEFAULT
 
@@ -99,7 +99,7 @@ async def as_served(realm: Realm) -> Realm:
 
 async def of_tenant(config: Config, store: Any) -> tuple[Config, Any]:
     """The configuration and the context of a tenant, over the connections of the default one."""
-    from fhir_server.app import context_of
+    from fhir_server.opening import context_of
     from fhir_server.store.tenants import open_beside, tenant_names
     from fhir_server.tenants import config_of
 

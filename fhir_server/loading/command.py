@@ -14,7 +14,6 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from fhir_server.app import embedded_url, open_context, quiet_collector
 from fhir_server.config import Config
 from fhir_server.loading.direct import Direct
 from fhir_server.loading.files import File, find
@@ -24,6 +23,7 @@ from fhir_server.loading.journal import Beside, Journal, Kept, folder_for
 from fhir_server.loading.processes import Processes
 from fhir_server.loading.report import progress, summarize
 from fhir_server.loading.run import Load, Report, Target
+from fhir_server.opening import embedded_url, open_context, quiet_collector
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 

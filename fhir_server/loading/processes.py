@@ -12,10 +12,10 @@ from itertools import count
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from fhir_server.app import open_context, quiet_collector
 from fhir_server.config import Config
 from fhir_server.loading.answers import Answer, Message
 from fhir_server.loading.direct import Direct
+from fhir_server.opening import open_context, quiet_collector
 from profiles.outcome import FhirError
 
 GONE = Answer(503, b"")  # what a process that died leaves: the message is sent to another

@@ -11,10 +11,10 @@ from typing import Any
 
 import typer
 
-from fhir_server.app import open_context
 from fhir_server.config import Config
 from fhir_server.loading.files import plain_name, read_document, read_lines
 from fhir_server.loading.plan import is_foreign
+from fhir_server.opening import open_context
 from fhir_server.packages.files import with_dependencies
 from fhir_server.packages.install import ANYBODY
 from fhir_server.writing.checking import full

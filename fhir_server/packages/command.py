@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fhir_server import logs
-from fhir_server.app import open_context
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.loading.answers import Message
 from fhir_server.loading.http import Http
+from fhir_server.opening import open_context
 from fhir_server.packages.files import Source, with_dependencies
 from fhir_server.packages.install import Report, install, installed, remove
 from fhir_server.packages.plan import in_order

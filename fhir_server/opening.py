@@ -1,0 +1,71 @@
+"""What a process opens before it answers anything: the database, the context that interactions use, the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from fhir_server.answers.links import Seal, key_of
+from fhir_server.config import Config
+from fhir_server.context import Context
+from fhir_server.following import registry_of
+from fhir_server.ids import TimeOrdered
+from fhir_server.store import Embedded, Store, open_store, watch_disk
+from fhir_server.store.mongod import SOCKET
+
+log = structlog.get_logger()
+
+
+async def open_context(
+    config: Config,
+    stack: AsyncExitStack,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Context:
+    """What interactions use, open until the stack is closed."""
+    url = config.mongo or await embedded_url(config, stack)
+    store = await open_store(url, config.database)
+    stack.push_async_callback(store.close)
+    if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
+        attend(stack, watch_disk(store, config.data))
+    for text in () if SOCKET in url else store.warnings:  # the embedded one is for trying out, and documented as such
+        log.warning("database", text=text)
+    return await context_of(config, store, now)
+
+
+async def context_of(config: Config, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Context:
+    """What interactions use, on an open store."""
+    registry = await registry_of(store)
+    return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())
+
+
+async def embedded_url(config: Config, stack: AsyncExitStack) -> str:
+    """Start the embedded database; it stops when the stack is closed."""
+    embedded = await Embedded.start(config.data)
+    stop: Callable[[], Awaitable[None]] = embedded.stop
+    stack.push_async_callback(stop)
+    attend(stack, embedded.watch())
+    return embedded.url
+
+
+def attend(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` beside everything else until the stack is closed."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def quiet_collector() -> None:
+    """What is alive after the start stays: parsing next to it is three times faster (docs/storage.md)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
