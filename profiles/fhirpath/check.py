@@ -135,10 +135,18 @@ def _call(tree: Call, items: Shape, this: Shape) -> Shape:
 
 def _repeated(projection: Tree, items: Shape) -> Shape:
     """What is not an element of the first items may be one of those found: `repeat(item | answer)`."""
-    try:
+    parts = projection.parts if isinstance(projection, Union) else (projection,)
+    if len(parts) == 1 or not any(_fits(part, items) for part in parts):
         return _infer(projection, items)
+    return _ANYTHING
+
+
+def _fits(tree: Tree, items: Shape) -> bool:
+    try:
+        _infer(tree, items)
     except FhirPathError:
-        return _ANYTHING
+        return False
+    return True
 
 
 def _result(name: str, items: Shape, results: list[Shape]) -> Shape:

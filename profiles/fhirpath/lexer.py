@@ -39,7 +39,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+# Two code units of a surrogate pair are one character, so they are read together.
+_PAIR = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\({_PAIR}|u[0-9a-fA-F]{{4}}|.)", re.DOTALL)
 _ESCAPES = {"f": "\f", "n": "\n", "r": "\r", "t": "\t", **{c: c for c in "\\/'`\""}}
 
 
@@ -71,16 +73,17 @@ def _token(kind: str, text: str, at: int) -> Token:
 
 
 def unescape(text: str, at: int = 0) -> str:
-    """The text with FHIRPath's escapes replaced (section String)."""
+    """The text with FHIRPath's escapes replaced; before any other character a backslash is ignored (section String)."""
     if "\\" not in text:
         return text
 
     def plain(match: re.Match[str]) -> str:
         code = match.group(1)
-        if len(code) == 5:
-            return chr(int(code[1:], 16))
-        if code not in _ESCAPES:
-            raise FhirPathError(f"Unknown escape \\{code} in the string at offset {at}")
-        return _ESCAPES[code]
+        if len(code) == 1:
+            return _ESCAPES.get(code, code)
+        try:
+            return b"".join(int(unit, 16).to_bytes(2) for unit in code[1:].split("\\u")).decode("utf-16-be")
+        except UnicodeDecodeError as error:
+            raise FhirPathError(f"\\{code} is half a character, in the string at offset {at}") from error
 
     return _ESCAPE.sub(plain, text)

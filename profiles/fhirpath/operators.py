@@ -16,6 +16,7 @@ from profiles.fhirpath.values import converts, distinct, equals, equivalent, key
 Operator = Callable[[Collection, Collection, Run], Collection]
 MAX_TEXT = 1_000_000
 _INTEGERS = (-(2**31), 2**31 - 1)
+_LONGS = (-(2**63), 2**63 - 1)
 
 
 def truth(items: Collection) -> bool | None:
@@ -118,7 +119,8 @@ def number(value: Decimal, like: tuple[Any, ...]) -> Collection:
         return []
     if all(isinstance(v, int) for v in like):
         whole = int(value)
-        return [integer(whole)] if _INTEGERS[0] <= whole <= _INTEGERS[1] or max(map(abs, like)) > _INTEGERS[1] else []
+        low, high = _LONGS if max(map(abs, like)) > _INTEGERS[1] else _INTEGERS
+        return [integer(whole)] if low <= whole <= high else []
     return [decimal(value)]
 
 

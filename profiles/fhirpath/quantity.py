@@ -38,8 +38,10 @@ class Quantity:
     coded: bool = True
 
     def __str__(self) -> str:
-        """`4 'd'` for 4 days: the string form of the conversion section."""
-        return f"{self.value:f} {self.unit}" if self.calendar else f"{self.value:f} '{self.unit}'"
+        """`4 days` or `4 'd'`: only the calendar's words stand without quotes (section toString)."""
+        if self.calendar:
+            return f"{self.value:f} {self.unit}{'' if self.value == 1 else 's'}"
+        return f"{self.value:f} '{self.unit}'"
 
     def members(self) -> dict[str, Any]:
         """What `.value` and `.unit` give."""
@@ -175,7 +177,10 @@ def add(a: Quantity, b: Quantity, sign: int) -> Quantity | None:
 
 
 def multiply(a: Quantity, b: Quantity, power: int) -> Quantity | None:
-    """The product (power 1) or quotient (power -1) with its unit; None for unknown units and division by zero."""
+    """The product (power 1) or quotient (power -1) with its unit.
+
+    None for division by zero, unknown units and calendar units, which have no products.
+    """
     if power < 0 and not b.value:
         return None
     value = MATH.multiply(a.value, b.value) if power > 0 else MATH.divide(a.value, b.value)
@@ -184,7 +189,7 @@ def multiply(a: Quantity, b: Quantity, power: int) -> Quantity | None:
     if a.code == "1" and power > 0:
         return Quantity(value, b.unit, b.calendar, b.coded)
     left, right = ucum.exact(Fraction(1), a.code), ucum.exact(Fraction(1), b.code)
-    if left is None or right is None:
+    if left is None or right is None or a.calendar or b.calendar:
         return None
     unit = ucum.combine(a.code, b.code, power)
     scale = left[0] * right[0] ** power
@@ -195,13 +200,23 @@ def multiply(a: Quantity, b: Quantity, power: int) -> Quantity | None:
 
 
 def convert(value: Quantity, unit: str) -> Quantity | None:
-    """The quantity in another unit (a UCUM code or a calendar word), or None."""
+    """The quantity in another unit (a UCUM code or a calendar word), or None.
+
+    Between the calendar and UCUM the amount is worked out on the side it comes from: 1 year is 1 'a', 365 days too.
+    """
     word = unit if unit in DEFINITE else unit.removesuffix("s")
     target = Quantity(Decimal(1), word, calendar=True) if word in DEFINITE else Quantity(Decimal(1), unit)
-    both = magnitudes(value, target)
+    both = magnitudes(value, _on_side_of(value, target))
     if both is None:
         return None
     return Quantity(to_decimal(both[0] / both[1]), target.unit, target.calendar)
+
+
+def _on_side_of(value: Quantity, target: Quantity) -> Quantity:
+    """The target unit in the system of the value, calendar or UCUM, where it has a name there."""
+    if value.calendar and not target.calendar and target.unit in _CALENDAR_OF:
+        return Quantity(target.value, _CALENDAR_OF[target.unit], calendar=True)
+    return target if value.calendar or not target.calendar else Quantity(target.value, target.code)
 
 
 def calendar_unit(value: Quantity) -> str:

@@ -6,7 +6,7 @@ import re
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 
 from profiles.fhirpath.errors import FhirPathError
@@ -68,7 +68,7 @@ def _zone_text(zone: int | None) -> str:
 def parse(kind: str, text: str) -> Temporal | None:
     """The value the text writes, or None where it is not one of that kind ('Date', 'DateTime' or 'Time')."""
     if kind == "Time":
-        clock = _times(text.removeprefix("T"))
+        clock = _times(text)
         return Temporal("Time", clock) if clock else None
     date_text, mark, rest = text.partition("T")
     date = _dates(date_text)
@@ -117,9 +117,11 @@ def _times(text: str) -> tuple[int | Decimal, ...] | None:
 
 def compare(a: Temporal, b: Temporal) -> int | None:
     """-1, 0 or 1, and None where precisions or a missing offset leave it unknown; both dates or both times."""
-    if (a.zone is None) != (b.zone is None) and a.precision > 3 and b.precision > 3:
+    if a.zone == b.zone or a.precision < 4 or b.precision < 4:
+        return _compare_parts(a.parts, b.parts)
+    if a.zone is None or b.zone is None:
         return _compare_unzoned(a, b)
-    return _compare_parts(utc(a), utc(b)) if a.zone != b.zone else _compare_parts(a.parts, b.parts)
+    return _compare_parts(utc(a), utc(b))
 
 
 def _compare_unzoned(a: Temporal, b: Temporal) -> int | None:
@@ -175,10 +177,14 @@ def _add_time(value: Temporal, amount: Decimal, unit: str) -> Temporal:
     if unit not in ("hour", "minute", "second"):
         raise FhirPathError(f"A Time cannot be moved by a {unit}")
     step = _SECONDS[("hour", "minute", "second")[len(value.parts) - 1]]
-    moved = _seconds_of(value.parts) + _whole(amount, unit, step)
-    return Temporal(
-        "Time", _clock_of(moved - 86400 * (moved // 86400 - (moved < 0 and moved % 86400 != 0)), value.parts)
-    )
+    _, moved = _days_and_seconds(_seconds_of(value.parts) + _whole(amount, unit, step))
+    return Temporal("Time", _clock_of(moved, value.parts))
+
+
+def _days_and_seconds(seconds: Decimal) -> tuple[int, Decimal]:
+    """Whole days and the seconds of the day left, which are never negative: -1 ms is 23:59:59.999 of the day before."""
+    days = int((seconds / 86400).to_integral_value(ROUND_FLOOR))
+    return days, seconds - days * 86400
 
 
 def _whole(amount: Decimal, unit: str, step: int) -> Decimal:
@@ -227,11 +233,9 @@ def _add_seconds(value: Temporal, amount: Decimal, unit: str) -> Temporal:
         return _add_months(value, int(days / 365) * 12 if rank == 1 else int(days / 30))
     step = (86400, 3600, 60, 1)[rank - 3]
     clock = value.parts[3:]
-    total = (_seconds_of(clock) if clock else Decimal(0)) + _whole(amount, unit, step)
-    days = int(total // 86400) if total >= 0 else -int(-(total // 1) // 86400 + (1 if -(total // 1) % 86400 else 0))
+    days, left = _days_and_seconds((_seconds_of(clock) if clock else Decimal(0)) + _whole(amount, unit, step))
     try:
         date = datetime(int(value.parts[0]), int(value.parts[1]), int(value.parts[2])) + timedelta(days=days)
     except OverflowError as error:
         raise FhirPathError("The result of the date arithmetic is out of range") from error
-    left = total - days * 86400
     return Temporal(value.kind, (date.year, date.month, date.day, *_clock_of(left, clock)[: len(clock)]), value.zone)

@@ -13,7 +13,7 @@ from profiles.fhirpath.nodes import Collection, Node
 from profiles.fhirpath.quantity import Quantity
 from profiles.fhirpath.temporal import Temporal
 
-_SPACE = re.compile(r"[ \t\r\n]+")
+_SPACE = re.compile(r"[ \t\r\n]")
 
 
 def _number(value: Any) -> Any:
@@ -166,7 +166,7 @@ def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, str) and isinstance(b, str):
-        return a == b or _SPACE.sub(" ", a).strip().casefold() == _SPACE.sub(" ", b).strip().casefold()
+        return a == b or _SPACE.sub(" ", a).casefold() == _SPACE.sub(" ", b).casefold()
     a, b = _number(a), _number(b)
     if isinstance(a, (int, Decimal)) and isinstance(b, (int, Decimal)):
         return _alike_numbers(Decimal(a), Decimal(b))

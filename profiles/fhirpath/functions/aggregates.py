@@ -8,8 +8,9 @@ from functools import reduce
 from profiles.fhirpath.errors import FhirPathError
 from profiles.fhirpath.functions.row import Function
 from profiles.fhirpath.nodes import Collection, Node, Program, Scope, integer
-from profiles.fhirpath.operators import OPERATORS
-from profiles.fhirpath.values import order
+from profiles.fhirpath.operators import OPERATORS, is_number
+from profiles.fhirpath.quantity import Quantity
+from profiles.fhirpath.values import order, unwrap
 
 
 def _aggregate(scope: Scope, items: Collection, aggregator: Program, start: Program | None = None) -> Collection:
@@ -24,6 +25,8 @@ def _aggregate(scope: Scope, items: Collection, aggregator: Program, start: Prog
 
 def _sum(scope: Scope, items: Collection) -> Collection:
     add = OPERATORS["+"]
+    if any(not is_number(value) and not isinstance(value, Quantity) for value in map(unwrap, items)):
+        raise FhirPathError("sum() and avg() need numbers or quantities")
     return reduce(lambda total, node: add(total, [node], scope.run), items[1:], items[:1])
 
 

@@ -71,14 +71,12 @@ def to_decimal(value: Any) -> Decimal | None:
 
 
 def to_string(value: Any) -> str | None:
-    """The text of a System value; a calendar quantity is written with its UCUM code."""
+    """The text of a System value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
         return format(value, "f") if abs(value.adjusted()) < 300 else str(value)
-    if isinstance(value, (str, int, Temporal)):
-        return str(value)
-    return f"{value.value:f} '{value.code}'" if isinstance(value, Quantity) else None
+    return str(value) if isinstance(value, (str, int, Temporal, Quantity)) else None
 
 
 def _to_date(value: Any) -> Temporal | None:

@@ -144,11 +144,7 @@ def _component(name: str, rank: int, kinds: tuple[str, ...]) -> Function:
 
 def _temporal_input(items: Collection, name: str, kinds: tuple[str, ...]) -> Temporal | None:
     value = _input(items, name)
-    if value is None:
-        return None
-    if not isinstance(value, Temporal) or value.kind not in kinds:
-        raise FhirPathError(f"{name}() is not defined for {kind(value) or 'a structure'}")
-    return value
+    return value if isinstance(value, Temporal) and value.kind in kinds else None
 
 
 _ANY = ("Date", "DateTime", "Time")

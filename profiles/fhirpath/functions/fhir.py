@@ -7,10 +7,11 @@ from typing import Any
 from profiles import model
 from profiles.fhirpath import quantity, schema, steps
 from profiles.fhirpath.errors import FhirPathError
-from profiles.fhirpath.functions.conversion import text
+from profiles.fhirpath.functions.conversion import text, to_quantity
 from profiles.fhirpath.functions.row import Function
 from profiles.fhirpath.narrative import narrative_faults
 from profiles.fhirpath.nodes import UNRESOLVED, Collection, Node, Scope, boolean, single
+from profiles.fhirpath.operators import is_number
 from profiles.fhirpath.quantity import Quantity
 from profiles.fhirpath.values import kind, unwrap
 
@@ -184,12 +185,12 @@ def _check_modifiers(scope: Scope, items: Collection, *allowed: Collection) -> C
 
 
 def _comparable(scope: Scope, items: Collection, other: Collection) -> Collection:
-    a, b = single(items, "comparable()"), single(other, "comparable()")
-    if a is None or b is None:
+    """Whether `=` and `<` of two quantities have an answer; numbers are quantities of unit 1."""
+    if len(items) != 1 or len(other) != 1:
         return []
-    left, right = unwrap(a), unwrap(b)
+    left, right = (to_quantity(value) if is_number(value) else value for value in (unwrap(items[0]), unwrap(other[0])))
     if not (isinstance(left, Quantity) and isinstance(right, Quantity)):
-        return boolean(False)
+        return []
     return boolean(quantity.magnitudes(left, right) is not None)
 
 

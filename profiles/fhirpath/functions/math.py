@@ -83,9 +83,9 @@ def _ln(value: Any) -> Collection:
 
 def _log(value: Any, base: Any) -> Collection:
     found, root = exact(value), exact(base)
-    if root <= 0:
-        raise FhirPathError("log() needs a base above 0")
-    if found <= 0 or root == 1:
+    if root <= 0 or found <= 0:
+        raise FhirPathError("log() needs a number and a base above 0")
+    if root == 1:
         return []
     out = MATH.divide(MATH.ln(found), MATH.ln(root))
     # 16.log(2) is 4, not 4.000…01: the last digits of a quotient of logarithms are noise.
@@ -97,8 +97,10 @@ def _power(value: Any, exponent: Any) -> Collection:
     base, power = exact(value), exact(exponent)
     if abs(power) > 10_000 or (base < 0 and power != power.to_integral_value()) or (not base and power < 0):
         return []
-    like = (value, exponent) if isinstance(exponent, int) and exponent >= 0 else ("",)
-    return number(MATH.power(base, power) if base or power else Decimal(1), like)
+    found = MATH.power(base, power) if base or power else Decimal(1)
+    # An Integer where it fits one; 2.power(31) is a Decimal.
+    integral = isinstance(exponent, int) and exponent >= 0
+    return (integral and number(found, (value, exponent))) or number(found, ("",))
 
 
 def _round(scope: Scope, items: Collection, precision: Collection | None = None) -> Collection:

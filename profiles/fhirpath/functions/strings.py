@@ -48,7 +48,7 @@ def _limited(value: str) -> Collection:
 
 
 def _last_index(value: str, part: str) -> Collection:
-    return [integer(value.rfind(part) if part else 0)]
+    return [integer(value.rfind(part))]
 
 
 def _substring(scope: Scope, items: Collection, start: Collection, length: Collection | None = None) -> Collection:
@@ -79,10 +79,10 @@ def pattern(regex: str, flags: str = "") -> Any:
         raise FhirPathError(f"The regular expression {regex[:100]!r} cannot be used: {error}") from error
 
 
-def _replace_matches(value: str, regex: str, by: str) -> Collection:
+def _replace_matches(value: str, regex: str, by: str, flags: str = "") -> Collection:
     if not regex:
         return [string(value)]
-    found = pattern(regex)
+    found = pattern(regex, flags)
     left = MAX_TEXT
 
     def expand(match: Any) -> str:
@@ -112,6 +112,7 @@ _ENCODERS: dict[str, Callable[[str], str]] = {
     "hex": lambda value: value.encode().hex(),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "urlbase64": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
+    "ascii": lambda value: value.encode("ascii", "replace").decode(),
 }
 _DECODERS: dict[str, Callable[[str], bytes]] = {
     "hex": bytes.fromhex,
@@ -132,19 +133,22 @@ _UNESCAPERS: dict[str, Callable[[str], str]] = {"html": html.unescape, "json": _
 
 
 def _by_format(table: dict[str, Callable[[str], str]]) -> Callable[[str, str], Collection]:
-    def apply(value: str, name: str) -> Collection:
+    def apply(value: str, name: str = "") -> Collection:
         convert = table.get(name)
         return [] if convert is None else _limited(convert(value))
 
     return apply
 
 
-def _decode(value: str, name: str) -> Collection:
+def _decode(value: str, name: str = "") -> Collection:
+    """The text the encoded one stands for; what is no UTF-8 has none."""
     decoder = _DECODERS.get(name)
     if decoder is None:
         return []
     try:
         return [string(decoder(value).decode())]
+    except UnicodeDecodeError:
+        return []
     except (binascii.Error, ValueError) as error:
         raise FhirPathError(f"The text is not {name}") from error
 
@@ -161,7 +165,7 @@ def _join(scope: Scope, items: Collection, separator: Collection | None = None) 
 
 
 def _row(name: str, apply: Callable[..., Collection], args: int = 0, most: int = 0) -> Function:
-    return Function(_on_text(name, apply), "values" if args else "nothing", args, max(args, most))
+    return Function(_on_text(name, apply), "values" if args or most else "nothing", args, max(args, most))
 
 
 FUNCTIONS = {
@@ -178,13 +182,13 @@ FUNCTIONS = {
     "matchesFull": _row(
         "matchesFull", lambda value, *regex: boolean(pattern(*regex).fullmatch(value) is not None), 1, 2
     ),
-    "replaceMatches": _row("replaceMatches", _replace_matches, 2),
+    "replaceMatches": _row("replaceMatches", _replace_matches, 2, 3),
     "length": _row("length", lambda value: [integer(len(value))]),
     "toChars": _row("toChars", lambda value: texts(list(value))),
-    "encode": _row("encode", _by_format(_ENCODERS), 1),
-    "decode": _row("decode", _decode, 1),
-    "escape": _row("escape", _by_format(_ESCAPERS), 1),
-    "unescape": _row("unescape", _by_format(_UNESCAPERS), 1),
+    "encode": _row("encode", _by_format(_ENCODERS), 0, 1),
+    "decode": _row("decode", _decode, 0, 1),
+    "escape": _row("escape", _by_format(_ESCAPERS), 0, 1),
+    "unescape": _row("unescape", _by_format(_UNESCAPERS), 0, 1),
     "trim": _row("trim", lambda value: [string(value.strip(_WHITE))]),
     "split": _row("split", _split, 1),
     "join": Function(_join, "values", 0, 1),
