@@ -72,6 +72,7 @@ class Config(BaseSettings):
     check_profiles: bool = True  # check what a resource claims in meta.profile, where the profile is known
     required_profiles: dict[str, tuple[str, ...]] = {}  # profiles that a resource must fit to be stored, by type
     unknown_extensions: Literal["error", "warning", "information", ""] = "error"  # in $validate; empty: not told
+    forbid_html: bool = False  # in $validate: HTML tags in strings and markdown are errors
     cors_origins: tuple[str, ...] = ()  # origins of browser applications, such as https://app.example.org
     gzip_min: int = 1_024  # bytes from which an answer is compressed for a client that accepts it
 

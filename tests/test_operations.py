@@ -59,7 +59,13 @@ async def test_validate_names_faults_and_stores_nothing(context: Context) -> Non
     [
         ("POST", "Patient/$validate", {"resourceType": "Parameters"}, 400, "$validate needs the parameter resource."),
         ("GET", "Patient/$validate?mode=maybe", None, 400, "mode=maybe is not one of create, update, delete, profile."),
-        ("GET", "Patient/$validate?x=1", None, 400, "$validate has no parameter x; it has resource, mode, profile."),
+        (
+            "GET",
+            "Patient/$validate?x=1",
+            None,
+            400,
+            "$validate has no parameter x; it has resource, mode, profile, tx-resource.",
+        ),
         ("GET", "Patient/p1/$meta-add", None, 405, "$meta-add changes things: use POST."),
         ("POST", "$meta-add", parameters(), 400, "$meta-add is not offered here: /[type]/[id]/$meta-add."),
         ("GET", "Observation/$everything", None, 400, None),

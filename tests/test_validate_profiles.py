@@ -264,10 +264,10 @@ def test_a_measure_report_fits_its_measure() -> None:
         "group": [{"population": populations, "measureScore": {"value": 1}}],
     }
     assert [i.text for i in validate(made, Library(find=Shelf([measure]).find))] == [
+        "MeasureReport.group[0].population[0]: a report of type summary lists no subjects",
         "MeasureReport.group[0].measureScore: a measure of a cohort has no score",
         "MeasureReport.group[0].population[0]: the population needs a code that the Measure has for a population",
         "MeasureReport.group[0]: the population 'initial-population' of the Measure is missing",
-        "MeasureReport.group[0].population[0]: a report of type summary lists no subjects",
     ]
 
 

@@ -34,7 +34,7 @@ from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError, Issue
 
 ROWS: tuple[Row, ...] = (
-    Row("Resource-validate", validate.run, examines=True),
+    Row("Resource-validate", validate.run, examines=True, more=(validate.ALONG,)),
     Row("Resource-meta", meta.show),
     Row("Resource-meta-add", meta.add),
     Row("Resource-meta-delete", meta.remove),

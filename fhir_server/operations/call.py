@@ -54,7 +54,8 @@ class Row:
 
     `levels` are those of the definition that are offered. An open one reads the query and the posted body itself:
     terminology takes parameters that later releases define. The body of a raw one need not be a resource. One
-    that examines is told what is wrong with the text of the body, where others refuse it.
+    that examines is told what is wrong with the text of the body, where others refuse it. `more` are parameters
+    beyond those of the definition.
     """
 
     definition: str
@@ -63,6 +64,7 @@ class Row:
     levels: tuple[str, ...] = LEVELS
     raw: bool = False
     examines: bool = False
+    more: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def operation_of(row: Row) -> Operation:
         type=found["type"] and "type" in row.levels,
         instance=found["instance"] and "instance" in row.levels,
         affects_state=bool(found.get("affectsState")) or found["code"] in STATEFUL,
-        inputs=tuple(parameter for parameter in found.get("parameter", ()) if parameter["use"] == "in"),
+        inputs=(*(parameter for parameter in found.get("parameter", ()) if parameter["use"] == "in"), *row.more),
         run=row.run,
         open=row.open or row.raw,
         raw=row.raw,

@@ -19,6 +19,8 @@ from profiles.validate import Options, with_places
 
 MODES = ("create", "update", "delete", "profile")
 WRITES = ("create", "update")
+# Definitions for this check alone, by the name that HL7's terminology servers give to such (tx-ecosystem).
+ALONG: dict[str, Any] = {"name": "tx-resource", "use": "in", "min": 0, "max": "*", "type": "Resource"}
 FINE = Issue("information", "informational", "No faults were found.")
 
 
@@ -67,8 +69,10 @@ async def faults(resource: Resource, call: Call, mode: str | None, context: Cont
     profiles = [url for url in (call.one("profile"),) if url]
     if mode in WRITES:
         profiles += context.config.required_profiles.get(type, ())
-    options = Options(unknown_extensions=context.config.unknown_extensions)
-    issues = _of_text(call) + await full(resource, call.request, context, profiles, options, len(call.request.body))
+    config = context.config
+    options = Options(unknown_extensions=config.unknown_extensions, forbid_html=config.forbid_html)
+    size, along = len(call.request.body), call.all(ALONG["name"])
+    issues = _of_text(call) + await full(resource, call.request, context, profiles, options, size, along)
     if mode == "update" and call.id and resource.get("id") != call.id:
         place = f"{type}.id"
         issues.append(Issue("error", "invalid", f"{place}: the id must be {call.id}, as in the URL.", (place,)))

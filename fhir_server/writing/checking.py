@@ -32,6 +32,7 @@ from search.query import parse as parse_query
 from terminology.versions import order
 
 T = TypeVar("T")
+Find: TypeAlias = Callable[[str, str], Resource | None]
 Targets: TypeAlias = dict[str, Resource | None]
 
 KEEP = 60.0  # seconds until a definition is looked up again, even when nobody told of a change
@@ -173,8 +174,11 @@ async def full(
     profiles: Iterable[str] = (),
     options: Options | None = None,
     size: int = 0,
+    along: Sequence[Resource] = (),
 ) -> list[Issue]:
     """Every issue of a resource, against the base, its claims and these profiles, with the stored definitions.
+
+    Definitions that came `along` stand before them, for this check alone.
 
     What is missing on the way is noted and counts as unknown; a try that missed something is done again with it.
     """
@@ -182,13 +186,14 @@ async def full(
     definitions, terms, urls = await _definitions_of(store), terms_of(store, context.registry), tuple(profiles)
     targets: Targets = {}
     told: Found = {}
+    shelf = Shelf(along)
     for _ in range(ROUNDS):
         wanted = Wanted()
         before = definitions.trees
-        trees = dict(before)
-        terminology = terms.library(told)
+        trees = {} if along else dict(before)
+        terminology = terms.library(told).under(along)
         library = Library(
-            wanted.noting(definitions.find),
+            wanted.noting(_nearest(shelf, definitions.find)),
             wanted.noting(membership(terminology)),
             wanted.noting(_resolver(targets, context)),
             wanted.noting(code_faults(terminology)),
@@ -200,11 +205,21 @@ async def full(
         else:
             issues = validate(resource, library, profiles=urls, options=options)
         if not wanted:
-            if definitions.trees is before:  # no definition has changed meanwhile
+            if definitions.trees is before and not along:  # no definition has changed meanwhile
                 before |= trees
             return issues
         await wanted.fetch(definitions, terms, told, targets, request, context)
     raise FhirError("too-costly", "The validation needs too many definitions.")
+
+
+def _nearest(shelf: Shelf, find: Find) -> Find:
+    """The definition that came along, or else the one that `find` has."""
+
+    def found(kind: str, canonical: str) -> Resource | None:
+        nearest = shelf.find(kind, canonical)
+        return find(kind, canonical) if nearest is None else nearest
+
+    return found
 
 
 async def structures(work: Callable[[Callable[[str], Resource | None]], T], context: Context) -> T:

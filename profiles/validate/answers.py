@@ -6,10 +6,12 @@ from typing import Any
 
 from profiles.validate.answer_values import check_answer, check_count
 from profiles.validate.enabled import is_enabled
+from profiles.validate.library import Library
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
 
 Json = dict[str, Any]
+DEFINING = ("Questionnaire", "StructureDefinition", "Measure", "ValueSet")
 FINISHED = ("completed", "amended")
 
 
@@ -20,6 +22,9 @@ def check_response(report: Report, spot: Spot) -> None:
         report.add("warning", "incomplete", spot, "without a questionnaire the answers cannot be checked")
         return
     found = _questionnaire(report, spot, url)
+    if found is None and (other := other_kind(report.library, url, "Questionnaire")):
+        report.error("value", f"{spot.path}.questionnaire", f"{url} is a {other}, not a Questionnaire")
+        return
     if found is None:
         report.add("warning", "not-found", f"{spot.path}.questionnaire", f"the questionnaire {url} is not known")
         return
@@ -31,6 +36,12 @@ def _questionnaire(report: Report, spot: Spot, url: str) -> Json | None:
         held = spot.value.get("contained", [])
         return next((c for c in held if isinstance(c, dict) and c.get("id") == url[1:]), None)
     return report.library.definition("Questionnaire", url)
+
+
+def other_kind(library: Library, url: str, wanted: str) -> str | None:
+    """What a canonical that should mean one kind of definition means instead, as far as that is known."""
+    kinds = (kind for kind in DEFINING if kind != wanted)
+    return next((kind for kind in kinds if library.definition(kind, url) is not None), None)
 
 
 class Answers:

@@ -13,19 +13,19 @@ PARTS = ("population", "stratifier")
 
 def check_measure_report(report: Report, spot: Spot) -> None:
     """Groups, populations and stratifiers are those of the Measure; scores and subjects fit scoring and type."""
+    groups = members(spot, "group")
+    for population in [p for group in groups for p in members(group, "population")]:
+        _check_subjects(report, population, spot.value.get("type"))
     url = spot.value.get("measure")
     found = report.library.definition("Measure", url) if isinstance(url, str) else None
     if found is None:
         return
-    groups = members(spot, "group")
     _check_parts(report, spot, "group", groups, found.get("group", []))
     scored = _codes(found.get("scoring", {}))
     for group, wanted in _pairs(groups, found.get("group", [])):
         _check_score(report, group, scored)
         for name in PARTS:
             _check_parts(report, group, name, members(group, name), wanted.get(name, []))
-        for population in members(group, "population"):
-            _check_subjects(report, population, spot.value.get("type"))
 
 
 def _codes(concept: Any) -> set[tuple[Any, Any]]:

@@ -21,7 +21,7 @@ class Options:
 
     `unknown_profiles` the same for profiles that cannot be found. Best practice (dom-6) is off unless asked for.
     Without `warnings` no terminology is asked for what would only be a warning.
-    `forbid_html`: what looks like an HTML tag in a string or markdown is an error.
+    `forbid_html`: what looks like an HTML tag in a string or markdown is an error; else in a string a warning.
     """
 
     unknown_extensions: str = ""

@@ -137,9 +137,10 @@ def check_unit(report: Report, spot: Spot) -> None:
 
 
 def check_text(report: Report, spot: Spot) -> None:
-    """http://hl7.org/fhir/R4/security.html#narrative: no markup hides in plain text, where that is forbidden."""
-    if report.options.forbid_html and isinstance(spot.value, str) and (found := TAG.search(spot.value)):
-        report.error("security", spot, f"'{found[0]}' looks like an HTML tag")
+    """http://hl7.org/fhir/R4/security.html#narrative: markup hides in plain text; markdown may have some."""
+    forbidden = report.options.forbid_html
+    if (forbidden or spot.type == "string") and isinstance(spot.value, str) and (found := TAG.search(spot.value)):
+        report.add("error" if forbidden else "warning", "security", spot, f"'{found[0]}' looks like an HTML tag")
 
 
 SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {

@@ -8,6 +8,7 @@ from profiles.fhirpath import parse
 from profiles.model import is_a
 from profiles.outcome import FhirError
 from profiles.validate.definitions import choice
+from profiles.validate.discriminators import check_discriminators
 from profiles.validate.report import Report
 from profiles.validate.snapshot import element_id, generate, snapshot
 from profiles.validate.spots import Spot, members
@@ -44,7 +45,9 @@ def check_structure(report: Report, spot: Spot) -> None:
         return
     for element in [e for d in members(spot, "differential") for e in members(d, "element")]:
         _check_narrows(report, element, known.get(element_id(element.value), {}))
-        _check_values(report, element, layered.get(element_id(element.value), {}))
+        whole = layered.get(element_id(element.value), {})
+        _check_values(report, element, whole)
+        check_discriminators(report, element, whole)
 
 
 STRENGTHS = ("example", "preferred", "extensible", "required")
