@@ -16,8 +16,10 @@ from typing import Any
 
 import uvloop
 
+from bench.coded import CODED
 from bench.data import REQUESTS, World
 
+OPERATIONS = REQUESTS | CODED
 LOCATION = re.compile(rb'"location":\s*"(?:[^"]*/)?Patient/([A-Za-z0-9.-]+)')
 GOOD = (b"HTTP/1.1 200", b"HTTP/1.1 201")
 Request = tuple[int, bytes]
@@ -108,7 +110,7 @@ async def run(job: dict[str, Any], world: World) -> dict[str, Any]:
 
 
 def _requests(job: dict[str, Any], world: World) -> Iterator[Request]:
-    make, left = REQUESTS[job["operation"]], job.get("requests", 10**9)
+    make, left = OPERATIONS[job["operation"]], job.get("requests", 10**9)
     end = time.perf_counter() + job.get("seconds", 10**9)
     while left and time.perf_counter() < end:
         left -= 1

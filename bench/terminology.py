@@ -1,15 +1,20 @@
-"""`python -m bench.terminology [--quick] [--big N]`: terminology in one process, without HTTP; one table at the end."""
+"""`python -m bench.terminology [--quick] [--big N]`: a server with one worker over HTTP, then terminology by itself."""
 
 from __future__ import annotations
 
 import argparse
 import random
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.__main__ import HEAD, load_generator, measure
+from bench.coded import CODED
+from bench.processes import fhir_server, mongod_pid, plain_server
+from bench.processes import memory as held
 from profiles.json import encode
 from terminology.codes import below
 from terminology.content import shipped
@@ -22,6 +27,7 @@ from terminology.request import of_query
 
 ICD10 = "http://hl7.org/fhir/sid/icd-10-cm"
 GENDER = "http://hl7.org/fhir/administrative-gender"
+CONNECTIONS = 16
 CLOCK = Clock(datetime.now(UTC), "00000000-0000-4000-8000-000000000000")
 ASKED: dict[str, tuple[str, str, dict[str, str]]] = {
     "$lookup ICD-10-CM": ("CodeSystem", "lookup", {"system": ICD10, "code": "E11.65"}),
@@ -60,6 +66,8 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="a tenth of the repetitions, no generated system")
     arguments.add_argument("--big", type=int, default=500_000, help="concepts of a generated system; 0 for none")
     asked = arguments.parse_args()
+    _served(1.0 if asked.quick else 3.0)
+    print("\nby itself, without HTTP and database")
     times = 20 if asked.quick else 200
     before = _memory()
     started = time.perf_counter()
@@ -76,6 +84,24 @@ def main() -> None:
     print(f"memory: {_memory() - before:.0f} MB more than before")
     if asked.big and not asked.quick:
         _big(asked.big)
+
+
+def _served(seconds: float) -> None:
+    """Requests to a running server, each for some seconds: many callers at once, those that expand one by one."""
+    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as data, load_generator() as client:
+        server, plain = fhir_server(Path(data)), plain_server()
+        try:
+            print(f"server answers {server.start_seconds:.1f} s after its start, {held(server.pid) / 1e6:,.0f} MB")
+            print(HEAD)
+            database = mongod_pid(Path(data))
+            measure(client, plain, "plain answer", CONNECTIONS, 0, seconds=seconds)
+            for name in CODED:
+                connections = 1 if name.startswith("$expand") else CONNECTIONS
+                measure(client, server, name, connections, 0, seconds=seconds, mongod=database)
+            print(f"{held(server.pid) / 1e6:,.0f} MB now")
+        finally:
+            plain.stop()
+            server.stop()
 
 
 def _row(name: str, work: Callable[[], object], times: int) -> None:

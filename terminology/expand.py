@@ -40,6 +40,10 @@ class Clock:
     uuid: str
 
 
+# For what does not tell the time.
+NO_CLOCK = Clock(datetime.fromtimestamp(0, UTC), "")
+
+
 def expand(
     library: Library, parameters: Parameters, clock: Clock, header: str | None = None, value_set: Json | None = None
 ) -> Json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from terminology.concepts import Json
 from terminology.maps import Map, StoredMap
@@ -12,6 +12,10 @@ from terminology.stored import StoredSystem
 from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
 
+T = TypeVar("T")
+
+# So many things of one library are kept.
+_KEPT = 500
 _R4 = "4.0.1"
 _WITHOUT_CODES = ("supplement", "not-present")
 
@@ -99,12 +103,26 @@ class Loose:
 class Library:
     """Layers searched in order; without a version the latest of the first layer that knows the url is meant."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, lasting: bool = True) -> None:
+        """`lasting`: other requests will be answered from it too."""
         self.layers = tuple(layers)
+        self.lasting = lasting
+        # What was worked out from these definitions: of a library that is used again a $validate-code costs half.
+        self._worked_out: dict[Hashable, Any] = {}
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, the same for the same key."""
+        found = self._worked_out.get(key)
+        if found is None:
+            found = make()
+            if len(self._worked_out) >= _KEPT:
+                self._worked_out.clear()
+            self._worked_out[key] = found
+        return cast(T, found)
 
     def under(self, resources: Sequence[Json]) -> Library:
         """This library below the resources that came with a request (`tx-resource`)."""
-        return Library((Loose(resources), *self.layers)) if resources else self
+        return Library((Loose(resources), *self.layers), lasting=False) if resources else self
 
     def versions(self, kind: str, url: str) -> list[str]:
         """Every named version that is known."""
@@ -133,11 +151,17 @@ class Library:
 
     def code_system(self, url: str, version: str | None = None) -> System | None:
         """A code system whose codes can be used: no supplement, and no mere announcement of one."""
+        return self.kept(("system", url, version), lambda: self._usable(url, version))
+
+    def _usable(self, url: str, version: str | None) -> System | None:
         found = self.system(url, version)
         return None if found is None or found.about.get("content") in _WITHOUT_CODES else found
 
     def value_set(self, url: str, version: str | None = None) -> Json | None:
         """A value set; `url` may carry its version."""
+        return self.kept(("value set", url, version), lambda: self._value_set(url, version))
+
+    def _value_set(self, url: str, version: str | None) -> Json | None:
         plain, pinned = split_canonical(url)
         at = self._at("ValueSet", plain, version or pinned)
         if at is not None:

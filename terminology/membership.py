@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -87,6 +88,17 @@ class ValueSets:
         """A code system at the version that the rules allow, with the supplements wanted."""
         found = self.library.code_system(url, self.options.version_for(url, version))
         return self.library.resolved(found, wanted) if found else None
+
+
+def checker_of(library: Library, options: Options, value_set: Json, name: Hashable) -> Checker:
+    """The checker of a value set; where others will ask for the same by this name, the one that is there already.
+
+    A checker holds its value set, so the `id` of one that the library keeps is a name too.
+    """
+    if not library.lasting:
+        return ValueSets(library, options).checker(value_set)
+    same = ("checker", name, options.decisive)
+    return library.kept(same, lambda: ValueSets(library, options).checker(value_set))
 
 
 class Checker:
@@ -252,7 +264,7 @@ class Checker:
         return True
 
     def _listed(self, row: Json, code: str, system: Resolved, place: str, verdict: Verdict, found: Found) -> None:
-        entry = listed(row, system.system).by_code.get(code)
+        entry = listed(row, system.system).by_code.get(code) if "concept" in row else None
         if entry is None:
             return
         found.extra += list_names(entry, self.value_set)

@@ -204,8 +204,9 @@ class PackedSystem:
         number = self._known(code)
         extra, flags = self.record(number), self.flags(number)
         inactive = bool(flags & INACTIVE)
-        properties = (*self.derived(number), *extra.get("property", ()))
-        status = next((text_of(value_of(p)[1]) for p in properties if p.get("code") == "status"), None)
+        own = extra.get("property", ())
+        properties = (*self.derived(number), *own)
+        status = next((text_of(value_of(p)[1]) for p in own if p.get("code") == "status"), None)
         return Concept(
             self.code(number),
             self.display(number),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -166,8 +166,15 @@ class Options:
         """The languages asked for in the parameters, else in the header."""
         return self.languages or self.header
 
+    @property
+    def decisive(self) -> tuple[Hashable, ...]:
+        """What decides whether a code is in a value set, beside the definitions."""
+        return self.rules, self.supplements, self.active_only, self.abstract_ok, self.membership_only
+
     def version_for(self, url: str, version: str | None) -> str | None:
         """The version to use where a value set names `version`: forced, else named, else default, else checked."""
+        if not self.rules:
+            return version
         rules = [r for r in self.rules if r.url == url]
         forced = _only([r for r in rules if r.mode == "force"], "SYSTEM_VERSION_MULTIPLE_OVERRIDE")
         if forced:

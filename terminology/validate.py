@@ -14,7 +14,7 @@ from terminology.faults import Asked, check_standing, check_version, unknown_cod
 from terminology.hints import hinted
 from terminology.languages import display_of
 from terminology.library import Library
-from terminology.membership import Checker, Found, MissingImport, ValueSets
+from terminology.membership import Checker, Found, MissingImport, ValueSets, checker_of
 from terminology.messages import refuse
 from terminology.request import Options, Parameters, answer, of_resource, options_of, parameter
 from terminology.systems import Resolved
@@ -48,9 +48,9 @@ def validate_value_set(
     coded = _coded(parameters, "systemVersion", options)
     found = value_set_of(library, parameters, options) if value_set is None else value_set
     options = options.seeing(found)
-    sets = ValueSets(library, options)
     try:
-        checker = sets.checker(found)
+        own = value_set is not None or "valueSet" in parameters.names
+        checker = ValueSets(library, options).checker(found) if own else checker_of(library, options, found, id(found))
     except MissingImport as missing:
         return _unresolved(coded, missing)
     return _Validation(checker, coded, options, internal=False).answer()
@@ -79,7 +79,8 @@ def validate_code_system(
     version = given.get("version") if given else parameters.text("version")
     if version:
         rows = [row | {"version": version} for row in rows]
-    checker = ValueSets(library, options).checker({"resourceType": "ValueSet", "compose": {"include": rows}})
+    whole = {"resourceType": "ValueSet", "compose": {"include": rows}}
+    checker = checker_of(library, options, whole, tuple((row["system"], row.get("version")) for row in rows))
     return _Validation(checker, coded, options, internal=True).answer()
 
 

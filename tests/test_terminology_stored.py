@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from fhir_server.coding import checking, completion
 from fhir_server.context import Context
-from fhir_server.store import Store, open_store
+from fhir_server.store import Store, open_store, terms
 from fhir_server.store.find import codes as find_codes
 from profiles.outcome import FhirError
 from tests.shell import ask, content, context_on, id_of
@@ -63,6 +64,32 @@ async def test_an_answer_is_kept_as_long_as_it_is_true(context: Context) -> None
     assert value(content(await ask(context, "GET", question, accept_language="de")), "display") == "Hound"
     await ask(context, "DELETE", f"CodeSystem/{id}")
     assert (await ask(context, "GET", question)).status == 404
+
+
+async def test_kept_answers_that_are_pushed_out_while_they_are_looked_up(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many questions at once, each asked again, with room for few answers: every one is answered."""
+    monkeypatch.setattr(terms, "_KEPT_ANSWERS", 2)
+    old, new = (
+        [f"CodeSystem/$lookup?system={ICD10}&code={code}" for code in codes]
+        for codes in (("I10", "I11"), ("E10", "E11", "J45", "C50"))
+    )
+    for question in old:
+        await ask(context, "GET", question)
+    answers = await asyncio.gather(*(ask(context, "GET", question) for question in [*new, *old]))
+    assert {answer.status for answer in answers} == {200}
+
+
+async def test_kept_codes_that_are_pushed_out_while_they_are_looked_up(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for searches."""
+    monkeypatch.setattr(terms, "_KEPT_CODES", 3)
+    known = terms.terms_of(context.store, context.registry)
+    old, *new = [f"{ICD10}?fhir_vs=isa/{code}" for code in ("I10", "I11", "I12", "I13")]
+    await known.codes("in", old)
+    assert all(await asyncio.gather(*(known.codes("in", url) for url in [*new, old])))
 
 
 async def test_a_batch_asks_different_questions(context: Context) -> None:

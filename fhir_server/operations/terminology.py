@@ -20,7 +20,7 @@ from profiles.json import encode, parse
 from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, name_of, of_record
 from terminology.content import shipped
-from terminology.expand import Clock
+from terminology.expand import NO_CLOCK, Clock
 from terminology.library import Library
 from terminology.operations import Asking
 from terminology.operations import run as answer
@@ -41,7 +41,7 @@ async def run(call: Call, context: Context) -> Response:
     asked, instance = parameters_of(call), None
     if call.id:
         asked, instance = await _on_instance(call, asked, context)
-    clock = Clock(context.now(), str(uuid4()))
+    clock = Clock(context.now(), str(uuid4())) if name in TIMED else NO_CLOCK
     header = call.request.headers.get("accept-language")
 
     def work(library: Library) -> Resource:

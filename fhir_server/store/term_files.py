@@ -61,12 +61,15 @@ class TermFiles:
         await self._driver.send(state.replace_one, {"_id": key}, {"_id": key, "versions": [*kept, row]}, upsert=True)
         return [r["file"] for r in rows if r not in kept]
 
-    async def rows(self, urls: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-        """What is kept of each url."""
+    def beside(self, urls: Iterable[str]) -> list[dict[str, Any]]:
+        """The stage that adds what is kept of these urls to an aggregation; none for no url."""
         keys = [f"{_PREFIX}{url}" for url in urls]
-        with told():
-            found = await self._driver.send(self._driver.state.find({"_id": {"$in": keys}}).to_list)
-        return {row["_id"].removeprefix(_PREFIX): row["versions"] for row in found}
+        union = {"coll": self._driver.state.name, "pipeline": [{"$match": {"_id": {"$in": keys}}}]}
+        return [{"$unionWith": union}] if keys else []
+
+    def url(self, row: Mapping[str, Any]) -> str:
+        """The url of a row that `beside` has added."""
+        return str(row["_id"]).removeprefix(_PREFIX)
 
     async def every(self) -> list[dict[str, Any]]:
         """What is kept of all urls."""

@@ -45,6 +45,7 @@ _KEPT = 512
 _KEPT_CODES = 200_000
 # Answers that are kept (1,000 take 2 MB), each of so many bytes at most: an EHR asks for the same codes all day.
 _KEPT_ANSWERS, _SMALL = 1_000, 4_096
+_KEPT_LIBRARIES = 64
 # A definition that refers to ever more others ends here.
 _MOST_ROUNDS = 200
 
@@ -117,6 +118,8 @@ class Terms:
         self._named: OrderedDict[tuple[str, str], tuple[dict[Key, Names], Pairs]] = OrderedDict()
         # Answers with what they rest on.
         self._answers: OrderedDict[Hashable, tuple[dict[Key, Names], bytes]] = OrderedDict()
+        # What was looked up together, as it is asked for again and again; a library keeps what it has resolved.
+        self._libraries: OrderedDict[Hashable, Library] = OrderedDict()
         self._lookups = Batches(self._look_up, size=128, lanes=2)
         self.files = TermFiles(store.driver)
 
@@ -132,6 +135,8 @@ class Terms:
         """The answer of `work`, or that to the `same` question while every definition it rests on is the same."""
         held = self._answers.get(same)
         if held is not None and await self._names(held[0]) == list(held[0].values()):
+            # Others may have pushed it out meanwhile.
+            self._answers[same] = held
             self._answers.move_to_end(same)
             return held[1]
         found: Found = {}
@@ -145,13 +150,12 @@ class Terms:
     async def _asked(self, work: Callable[[Library], T], found: Found, likely: Iterable[Key]) -> T:
         """The same; `found` tells afterwards what the answer rests on."""
         await self.look_up(found, likely)
-        library = self.library(found)
         for _ in range(_MOST_ROUNDS):
             try:
-                return work(library)
+                return work(self.library(found))
             except Missing as missing:
                 await self.look_up(found, [missing.key])
-        return work(library)
+        return work(self.library(found))
 
     async def listed(self, work: Callable[[Library], T]) -> T:
         """The answer of `work` on all code systems at once, for a list of them."""
@@ -161,7 +165,13 @@ class Terms:
 
     def library(self, found: Found) -> Library:
         """The terminology as far as it was looked up; it raises Missing for the rest."""
-        return Library((Fetched(found), shipped()))
+        same = tuple([(key, names) for key, (names, _) in found.items()])
+        kept = self._libraries.get(same)
+        if kept is None:
+            kept = self._libraries[same] = Library((Fetched(found.copy()), shipped()))
+            while len(self._libraries) > _KEPT_LIBRARIES:
+                self._libraries.popitem(last=False)
+        return kept
 
     async def look_up(self, found: Found, keys: Iterable[Key]) -> None:
         """Look up what is stored under these urls, all in one query."""
@@ -170,6 +180,7 @@ class Terms:
             found[key] = names, await self._loaded(key, names)
 
     async def _names(self, keys: Iterable[Key]) -> list[Names]:
+        """What is stored under each of the keys, all asked for at once."""
         return [await found for found in [self._lookups(key) for key in keys]]
 
     async def _loaded(self, key: Key, names: Names) -> Loose:
@@ -197,38 +208,44 @@ class Terms:
         return found
 
     async def _look_up(self, keys: list[Key]) -> list[Names]:
-        """Names and versions of the resources with each url, in one query."""
+        """Names and versions of what is stored with each url; requests that arrive together ask for the same ones."""
         found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
-        for names in await asyncio.gather(self._resources(keys), self._packed(keys)):
-            for key, more in names.items():
-                found[key] += more
-        return [tuple(sorted(found[key])) for key in keys]
+        await self._named_ones([key for key in found if key[1] != ALL], found)
+        for kind, _ in [key for key in found if key[1] == ALL]:
+            await self._every(kind, found[kind, ALL])
+        names = {key: tuple(sorted(rows)) for key, rows in found.items()}
+        return [names[key] for key in keys]
 
-    async def _resources(self, keys: list[Key]) -> dict[Key, list[tuple[str, int]]]:
-        """The stored resources with each url, and all of a kind."""
-        entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys if url != ALL}
-        found: dict[Key, list[tuple[str, int]]] = {key: [] for key in keys}
-        for kind, _ in [key for key in keys if key[1] == ALL]:
-            rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, {"$slice": 1})
-            found[kind, ALL] = [(r["_id"], r["v"]) for r in rows if "s" in r]
-        if entries:
-            within = {"$in": list(entries)}
-            # Of the entries only the one asked for: a definition may have 100,000.
-            for row in await self._rows({"s": within}, {"$elemMatch": within}):
-                for entry in row.get("s", ()):
-                    key = entries.get(entry)
-                    if key is not None and row["_id"].startswith(f"{key[0]}/"):
-                        found[key].append((row["_id"], row["v"]))
-        return found
+    async def _named_ones(self, keys: list[Key], found: dict[Key, list[tuple[str, int]]]) -> None:
+        """Stored resources and packed tables with these urls, in one query."""
+        if not keys:
+            return
+        entries = {f"{self._keys[kind]}{cut(url)}": (kind, url) for kind, url in keys}
+        within = list(entries)
+        # Of the entries only the one asked for: a definition may have 100,000.
+        own = {"$filter": {"input": "$s", "cond": {"$in": ["$$this", within]}}}
+        stages: list[Json] = [{"$match": {"s": {"$in": within}}}, {"$project": {"v": 1, "s": own}}]
+        stages += self.files.beside([url for kind, url in keys if kind == "CodeSystem"])
+        for row in await self._store.reads.aggregate(stages):
+            if "versions" in row:
+                url = self.files.url(row)
+                found["CodeSystem", url] += self._noted(row["versions"])
+            for entry in row.get("s", ()):
+                key = entries[entry]
+                if row["_id"].startswith(f"{key[0]}/"):
+                    found[key].append((row["_id"], row["v"]))
 
-    async def _packed(self, keys: list[Key]) -> dict[Key, list[tuple[str, int]]]:
-        """The packed tables of each code system that is asked for, by their digests."""
-        urls = [url for kind, url in keys if kind == "CodeSystem" and url != ALL]
-        found = {("CodeSystem", url): rows for url, rows in (await self.files.rows(urls)).items()} if urls else {}
-        if ("CodeSystem", ALL) in keys:
-            found["CodeSystem", ALL] = await self.files.every()
-        self._tables |= {row["name"]: row for rows in found.values() for row in rows}
-        return {key: [(row["name"], 0) for row in rows] for key, rows in found.items()}
+    async def _every(self, kind: str, found: list[tuple[str, int]]) -> None:
+        """All stored resources of a kind, and all packed tables."""
+        rows = await self._rows({"_id": {"$gte": f"{kind}/", "$lt": f"{kind}0"}}, {"$slice": 1})
+        found += [(r["_id"], r["v"]) for r in rows if "s" in r]
+        if kind == "CodeSystem":
+            found += self._noted(await self.files.every())
+
+    def _noted(self, rows: list[Json]) -> list[tuple[str, int]]:
+        """Packed tables by their digests."""
+        self._tables |= {row["name"]: row for row in rows}
+        return [(row["name"], 0) for row in rows]
 
     async def _rows(self, filter: Json, entries: Json) -> list[Json]:
         rows = await self._store.reads.find_documents(filter, projection={"_id": 1, "v": 1, "s": entries})
@@ -256,6 +273,7 @@ class Terms:
         """(system, code) of what `:in`, `:below` and `:above` name, the same as before if its definitions are."""
         held = self._named.get((how, value))
         if held is not None and await self._names(held[0]) == list(held[0].values()):
+            self._named[how, value] = held
             self._named.move_to_end((how, value))
             return held[1]
         found: Found = {}
