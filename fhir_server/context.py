@@ -22,8 +22,8 @@ class Request:
     """One interaction asked for: by HTTP, by an entry of a Bundle or by a test.
 
     `parts` are the segments of the path below the base, `headers` have lower-case names. An entry of a Bundle carries
-    its `resource` already parsed; in a transaction it is also `checked`, `assigned` is the id it will get, and
-    `resolved` is what its criteria match.
+    its `resource` already parsed; in a transaction it is also `checked`, `assigned` is the id it will get,
+    `resolved` is what its criteria match, and `names` is what the Bundle's own names of its entries stand for.
     """
 
     method: str
@@ -37,6 +37,7 @@ class Request:
     checked: bool = False
     assigned: str = ""
     resolved: list[Stored] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     in_bundle: bool = False
     peer: str = ""
 

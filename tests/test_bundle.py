@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import os
@@ -313,6 +314,24 @@ async def test_patches_in_bundles(context: Context) -> None:
     rows = await transact(context, entry("PATCH", "Patient/p1", binary))
     assert rows[0]["response"]["etag"] == 'W/"2"'
     assert content(await ask(context, "GET", "Patient/p1"))["active"] is True
+
+
+async def test_a_patch_refers_to_what_the_same_transaction_makes(context: Context) -> None:
+    """R4 http.html#trules: links to a fullUrl are replaced, in what a patch brings as well."""
+    await ask(context, "PUT", "Patient/p1", patient(id="p1"))
+    change = [{"op": "add", "path": "/managingOrganization", "value": {"reference": URN}}]
+    binary = {
+        "resourceType": "Binary",
+        "contentType": "application/json-patch+json",
+        "data": base64.b64encode(json.dumps(change).encode()).decode(),
+    }
+    rows = await transact(
+        context,
+        entry("POST", "Organization", {"resourceType": "Organization", "name": "O"}, URN),
+        entry("PATCH", "Patient/p1", binary),
+    )
+    made = rows[0]["response"]["location"].partition("/_history")[0].removeprefix(f"{BASE}/")
+    assert content(await ask(context, "GET", "Patient/p1"))["managingOrganization"] == {"reference": made}
 
 
 async def test_limits_and_types_of_bundles(store: Store) -> None:

@@ -139,6 +139,14 @@ def test_contained_resources_are_patched_by_their_type() -> None:
         (operation("delete", "1 + 1"), 400, "A path to an element is needed"),
         (operation("delete", "Patient.managingOrganization.resolve()"), 422, ""),
         (operation("delete", "Patient.descendants()"), 400, "only hold members, indexes and filters"),
+        ({"name": "operation", "part": 5}, 400, "part is not an array"),
+        (operation("add", "Patient", name=5, value={"valueCode": "x"}), 400, "name must be a string"),
+        (operation("add", "Patient", name="contact", value={"part": 5}), 400, "part is not an array"),
+        (
+            {"name": "operation", "part": [{"name": "type", "valueCode": "add"}, {"name": "path", "valueInteger": 5}]},
+            400,
+            "path must be a string",
+        ),
         ({"name": "op"}, 400, "is not called operation"),
         ({"name": "operation", "part": [{"name": "type"}, {"name": "type"}]}, 400, "stands twice"),
     ],
@@ -160,6 +168,8 @@ def test_not_a_patch() -> None:
     """Only Parameters are a FHIRPath Patch; none of too many operations is applied."""
     with pytest.raises(FhirError, match="Parameters"):
         fhirpath_patch(PATIENT, {"resourceType": "Patient"})
+    with pytest.raises(FhirError, match="array of operations"):
+        fhirpath_patch(PATIENT, {"resourceType": "Parameters", "parameter": 5})
     with pytest.raises(FhirError, match="1000 operations"):
         patch(*[operation("delete", "Patient.gender")] * 1001)
 

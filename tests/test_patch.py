@@ -56,6 +56,8 @@ def test_operations_apply_in_order_and_leave_the_original_alone() -> None:
         ({"op": "test", "path": "/active", "value": 1}, 422, "is not the one that the test expects"),
         ({"op": "move", "from": "/name", "path": "/name/0"}, 422, "cannot be moved into itself"),
         ({"op": "replace", "path": "active", "value": 1}, 400, "must start with /"),
+        ({"op": "replace", "path": "/a~2b", "value": 1}, 400, "~ must be followed by 0 or 1"),
+        ({"op": "replace", "path": "/a~", "value": 1}, 400, "~ must be followed by 0 or 1"),
         ({"op": "replace", "path": "/active"}, 400, "replace needs a value"),
         ({"op": "add", "value": 1}, 400, "add needs a path"),
         ({"op": "spam", "path": "/active"}, 400, "op 'spam' is not one of add, remove"),
@@ -66,6 +68,11 @@ def test_a_bad_operation_is_named_with_its_reason(operation: Any, status: int, t
     with pytest.raises(FhirError, match=re.escape(text)) as caught:
         json_patch(PATIENT, [operation])
     assert caught.value.status == status
+
+
+def test_an_empty_patch_changes_nothing() -> None:
+    """RFC 6902 §3: an array of operations, and none is an array too."""
+    assert json_patch(PATIENT, []) == PATIENT
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,11 @@ def test_an_xml_patch_changes_the_resource() -> None:
         ("<remove sel='//f:name'/>", "not a selector of RFC 5261"),
         ("<remove sel='f:Patient/f:name[count(//*)>1]'/>", "not a selector of RFC 5261"),
         ("<remove sel='x:Patient'/>", "Undefined namespace prefix"),
+        (
+            "<add sel='f:Patient' pos='beside'><active value='true'/></add>",
+            "'beside' is not one of prepend, before, after",
+        ),
+        ("<add sel='f:Patient' pos='after'><active value='true'/></add>", "nothing can stand after the resource"),
         ("<spam sel='f:Patient'/>", "spam is not one of add, replace, remove"),
         ("<add sel='f:Patient'><pet value='x'/></add>", "Patient has no element pet"),
     ],

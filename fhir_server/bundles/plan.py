@@ -337,6 +337,17 @@ def fill(slots: Iterable[Slot], names: Mapping[str, str], matches: Mapping[str, 
         slot.container[slot.key] = _filled(slot, names, matches)
 
 
+def rename(resource: Resource, names: Mapping[str, str]) -> None:
+    """Write the final references into what a patch made: its Binary is closed to the search for places.
+
+    Only urn: names, which stand for nothing but an entry; a relative one may have been there before the patch.
+    """
+    placeholders = {name: final for name, final in names.items() if name.startswith("urn:")}
+    if placeholders:
+        made = Entry(0, "PATCH", (), [], {}, resource)
+        fill([slot for slot in slots_of(made, set(placeholders)) if slot.kind != "condition"], placeholders, {})
+
+
 def _filled(slot: Slot, names: Mapping[str, str], matches: Mapping[str, str]) -> str:
     if slot.kind == "condition":
         return matches[slot.text]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from fhir_server import access
 from fhir_server.answers.respond import Response
+from fhir_server.bundles.plan import rename
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.headers import media
 from fhir_server.interactions.read import missing
@@ -93,6 +94,7 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
         raise FhirError("deleted", f"{type}/{id} was deleted.")
     check_if_match(request, current)
     resource = change(parse(current.body))
+    rename(resource, request.names)
     check_type(resource, type)
     if resource.get("id") != id:
         raise FhirError("business-rule", "A patch cannot change the id.", f"{type}.id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -121,7 +121,7 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         if not _is_after(entry):
-            replies[entry.number] = await _carry_out(entry, found, request, context, perform)
+            replies[entry.number] = await _carry_out(entry, found, names, request, context, perform)
     return replies
 
 
@@ -145,9 +145,11 @@ async def _prefetch(found: Resolved, made: Plan, context: Context) -> None:
         await context.store.prefetch(names)
 
 
-async def _carry_out(entry: Entry, found: Resolved, request: Request, context: Context, perform: Perform) -> bytes:
+async def _carry_out(
+    entry: Entry, found: Resolved, names: Mapping[str, str], request: Request, context: Context, perform: Perform
+) -> bytes:
     own = entry_request(entry, request)
-    own.checked = True
+    own.checked, own.names = True, names
     own.resolved = found.entries.get(entry.number)
     try:
         return reply(await perform(own, context), context, own)

@@ -31,6 +31,8 @@ def fhirpath_patch(resource: dict[str, Any], parameters: Any) -> dict[str, Any]:
     if not isinstance(parameters, dict) or parameters.get("resourceType") != "Parameters":
         raise FhirError("invalid", "A FHIRPath Patch is a Parameters resource")
     operations = parameters.get("parameter") or []
+    if not isinstance(operations, list):
+        raise FhirError("invalid", "Parameters.parameter is an array of operations")
     if len(operations) > MAX_OPERATIONS:
         raise FhirError("too-costly", f"A patch may hold {MAX_OPERATIONS} operations, this one has {len(operations)}")
     patched = deepcopy(resource)
@@ -57,26 +59,33 @@ def _apply(resource: dict[str, Any], operation: Any, budget: int) -> None:
         raise _Misfit("the parameter is not called operation", "invalid")
     parts = _parts(operation)
     kind = _plain(parts, "type")
-    row = OPERATIONS.get(kind)
+    row = OPERATIONS.get(str(kind))
     if row is None:
         raise _Misfit(f"type {kind!r} is not one of {', '.join(OPERATIONS)}", "invalid")
     perform, allowed = row
     unknown = sorted(set(parts) - {"type", "path", *allowed})
     if unknown:
         raise _Misfit(f"{kind} has no part {unknown[0]}", "invalid")
-    path = _plain(parts, "path")
+    path = _text(parts, "path")
     steps = path_steps(path)
     perform(_Target(resource, path, steps, budget), parts)
 
 
 def _parts(operation: Part) -> dict[str, Part]:
     found: dict[str, Part] = {}
-    for part in operation.get("part") or []:
+    for part in _rows(operation):
         name = part.get("name") if isinstance(part, dict) else None
         if not isinstance(name, str) or name in found:
             raise _Misfit(f"a part is missing its name, or {name} stands twice", "invalid")
         found[name] = part
     return found
+
+
+def _rows(parameter: Part) -> list[Any]:
+    rows = parameter.get("part") or []
+    if not isinstance(rows, list):
+        raise _Misfit("part is not an array", "invalid")
+    return rows
 
 
 def _plain(parts: dict[str, Part], name: str) -> Any:
@@ -85,6 +94,13 @@ def _plain(parts: dict[str, Part], name: str) -> Any:
         if key.startswith("value") and not isinstance(value, (dict, list)):
             return value
     raise _Misfit(f"the part {name} is missing", "invalid")
+
+
+def _text(parts: dict[str, Part], name: str) -> str:
+    value = _plain(parts, name)
+    if not isinstance(value, str):
+        raise _Misfit(f"{name} must be a string", "invalid")
+    return value
 
 
 def _index(parts: dict[str, Part], name: str) -> int:
@@ -127,7 +143,7 @@ class _Target:
 
 
 def _add(target: _Target, parts: dict[str, Part]) -> None:
-    place, name = target.one(), str(_plain(parts, "name"))
+    place, name = target.one(), _text(parts, "name")
     holder = _holder(place)
     element, choice = _element(place.node.type, name)
     content = _content(place.node.type, element, choice, _value_part(parts))
@@ -257,7 +273,7 @@ def _type_for(element: model.Element, choice: str | None, given: str) -> str:
 def _from_parts(type_name: str, part: Part, depth: int) -> dict[str, Any]:
     """The object whose elements are given one by one as parts."""
     built: dict[str, Any] = {}
-    for child in part.get("part") or []:
+    for child in _rows(part):
         name = child.get("name") if isinstance(child, dict) else None
         element, choice = _element(type_name, str(name))
         content = _content(type_name, element, choice, child, depth + 1)

@@ -1,4 +1,4 @@
-"""JSON Patch (RFC 6902) and JSON Merge Patch (RFC 7386) on resources: pure, the resource given is not changed."""
+"""JSON Patch (RFC 6902) and JSON Merge Patch (RFC 7396) on resources: pure, the resource given is not changed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MAX_OPERATIONS = 1_000
 MAX_COPIED = 200_000  # nodes all copies of one patch may make: doubling a list thirty times is a bomb
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+_HALF_ESCAPE = re.compile(r"~(?![01])")
 _NUMBERS = (int, Decimal)
 
 
@@ -22,8 +23,8 @@ def json_patch(resource: dict[str, Any], operations: Any) -> dict[str, Any]:
 
     Errors name the operation: `invalid` for a malformed one, `processing` (422) for one that does not fit the resource.
     """
-    if not isinstance(operations, list) or not operations:
-        raise FhirError("invalid", "A JSON Patch is an array of at least one operation")
+    if not isinstance(operations, list):
+        raise FhirError("invalid", "A JSON Patch is an array of operations")
     if len(operations) > MAX_OPERATIONS:
         raise FhirError("too-costly", f"A patch may hold {MAX_OPERATIONS} operations, this one has {len(operations)}")
     document = _Document(deepcopy(resource))
@@ -110,6 +111,8 @@ def _pointer(operation: dict[str, Any], name: str) -> list[str]:
         raise _Misfit(f"{operation['op']} needs a {name}", "invalid")
     if text and not text.startswith("/"):
         raise _Misfit(f"the {name} {text!r} is not a JSON Pointer, it must start with /", "invalid")
+    if _HALF_ESCAPE.search(text):
+        raise _Misfit(f"the {name} {text!r} is not a JSON Pointer, ~ must be followed by 0 or 1", "invalid")
     return [step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:]]
 
 

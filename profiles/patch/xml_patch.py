@@ -85,7 +85,17 @@ def _add(node: Any, operation: etree._Element, place: int) -> None:
             "invalid", f"Operation {place} of the patch: type {kind!r} is neither an attribute nor a namespace"
         )
     else:
-        POSITIONS.get(operation.get("pos", ""), _append)(node, operation)
+        _add_nodes(node, operation, place)
+
+
+def _add_nodes(node: etree._Element, operation: etree._Element, place: int) -> None:
+    position = operation.get("pos", "")
+    if position not in POSITIONS:
+        known = ", ".join(name for name in POSITIONS if name)
+        raise FhirError("invalid", f"Operation {place} of the patch: pos {position!r} is not one of {known}")
+    if position in ("before", "after") and node.getparent() is None:
+        raise _misfit(place, f"nothing can stand {position} the resource")
+    POSITIONS[position](node, operation)
 
 
 def _set_attribute(node: etree._Element, name: str, operation: etree._Element) -> None:
