@@ -50,6 +50,7 @@ class Config(BaseSettings):
     max_url: int = 16_384  # bytes of a path with its query
     max_headers: int = 65_536  # bytes of all header lines
     max_values: int = 1_000  # values in one query
+    search_seconds: float = Field(default=5, gt=0)  # seconds a search may take; then it is answered 400 too-costly
     max_entries: int = 5_000  # entries of a batch
     max_transaction: int = 1_000  # entries of a transaction; the largest bundle Synthea makes here has 858
     max_requests: int = 256  # requests at work at once; the next one is answered 503 with Retry-After

@@ -29,7 +29,7 @@ async def open_context(
 ) -> Context:
     """What interactions use, open until the stack is closed."""
     url = config.mongo or await embedded_url(config, stack)
-    store = await open_store(url, config.database)
+    store = await open_store(url, config.database, search_seconds=config.search_seconds)
     stack.push_async_callback(store.close)
     if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
         attend(stack, watch_disk(store, config.data))

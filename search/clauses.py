@@ -108,11 +108,13 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """A resource of type `source` for which `where` holds refers to this one under one of `keys` (`_has`)."""
+    """A resource of type `source` for which `where` holds refers to this one, of one of `own_types`, under one of
+    `keys` (`_has`).
+    """
 
     keys: tuple[str, ...]
     source: str
-    own_type: str
+    own_types: tuple[str, ...]
     where: Clause
 
 

@@ -7,14 +7,12 @@ resource, only the body tells.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from search.clauses import ALWAYS, Between, Body, Clause, Every, Kinds, OneOf, Resource, Some, every, some
+from search.entries import MARK, entries
 from search.matches import matches
 from search.params import TYPE_CODES, Registry
 from search.query import Query
-
-MARK = "="
 
 
 def searched(query: Query, registry: Registry) -> Clause:
@@ -34,8 +32,6 @@ def containers(query: Query, registry: Registry) -> Clause:
 
 def fitting(resource: Resource, query: Query, registry: Registry) -> list[Resource]:
     """The contained resources that match."""
-    from search.entries import entries
-
     found = [c for c in resource.get("contained", ()) if c.get("resourceType") in (query.types or TYPE_CODES)]
     return [c for c in found if matches(query.where, entries(c, registry), c)]
 
@@ -52,14 +48,3 @@ def marked(clause: Clause) -> Clause:
     if isinstance(clause, Some):
         return some(marked(c) for c in clause.clauses)
     return ALWAYS
-
-
-def add_contained(resource: Resource, registry: Registry, add: Any, base: str) -> None:
-    """The entries of contained resources."""
-    for inner in resource["contained"]:
-        kind = inner.get("resourceType")
-        if kind in TYPE_CODES:
-            found: set[str] = {TYPE_CODES[kind]}
-            registry.extractor(kind)(inner, found.add, base)
-            for text in found:
-                add(MARK + text)

@@ -12,10 +12,10 @@ from profiles.fhirpath import parse as parse_path
 from profiles.fhirpath.check import check
 from profiles.model import RESOURCE_TYPES, is_a
 from profiles.outcome import FhirError, Issue
-from search.criteria import SPECIALS
 from search.params import Parameter, Registry, row_of
 from search.places import PARTS, alternatives
 from search.query import CONTROLS, OTHERS
+from search.specials import SPECIALS
 from search.types import EMIT
 
 # States in which a parameter is used; R4's own are drafts.

@@ -7,14 +7,13 @@ from typing import Any
 
 from profiles.fhirpath import compile as compile_path
 from profiles.outcome import FhirError
-from search.contained import add_contained
 from search.params import TYPE_CODES, Atom, Parameter, Registry
 from search.places import Route, Step
 from search.types import EMIT
 from search.types.composite import emit_composite, parts_of
 from search.types.reference import local
 from search.types.rows import Add, Emit, presence
-from search.walks import PASSES
+from search.walks import PASSES, at_route
 from search.words import add_words
 
 # A resource with more values than this is refused: it would cost every later write and search (attack P21).
@@ -22,6 +21,9 @@ MOST = 20_000
 # Each of their codes is one, and a code system may have 100,000.
 MOST_CODES = 250_000
 TERMINOLOGY = frozenset(("CodeSystem", "ValueSet", "ConceptMap"))
+
+# Before the entries of a contained resource, which stand with those of the container.
+MARK = "="
 
 Extractor = Callable[[dict[str, Any], Add, str], None]
 
@@ -33,16 +35,26 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     """
     kind = resource["resourceType"]
     found: set[str] = {TYPE_CODES[kind]}
-    registry.extractor(kind)(resource, found.add, local_base or "")
+    _extractor_of(registry, kind)(resource, found.add, local_base or "")
     add_words(resource, found.add)
     if "contained" in resource:
-        add_contained(resource, registry, found.add, local_base or "")
+        _add_contained(resource, registry, found.add, local_base or "")
     most = MOST_CODES if kind in TERMINOLOGY else MOST
     if len(found) > most:
         raise FhirError(
             "too-long", f"The resource has {len(found)} searchable values; the most is {most}", kind, status=422
         )
     return sorted(found)
+
+
+def _add_contained(resource: dict[str, Any], registry: Registry, add: Add, base: str) -> None:
+    for inner in resource["contained"]:
+        kind = inner.get("resourceType")
+        if kind in TYPE_CODES:
+            found: set[str] = {TYPE_CODES[kind]}
+            _extractor_of(registry, kind)(inner, found.add, base)
+            for text in found:
+                add(MARK + text)
 
 
 def compartment(resource: dict[str, Any], registry: Registry | None = None, local_base: str = "") -> str:
@@ -61,8 +73,6 @@ def compartment(resource: dict[str, Any], registry: Registry | None = None, loca
 
 
 def _first_patient(resource: dict[str, Any], route: Route, base: str) -> str:
-    from search.walks import at_route
-
     for value in at_route(resource, route):
         here = local(value.get("reference", ""), base)
         if here and here[0] == "Patient":
@@ -85,6 +95,13 @@ class _Branch:
         for step in steps:
             branch = branch.below.setdefault(step, _Branch())
         return branch
+
+
+def _extractor_of(registry: Registry, kind: str) -> Extractor:
+    found: Extractor | None = registry.extractors.get(kind)
+    if found is None:
+        found = registry.extractors[kind] = extractor(registry, kind)
+    return found
 
 
 def extractor(registry: Registry, type_name: str) -> Extractor:

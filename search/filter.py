@@ -12,15 +12,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from profiles.outcome import FhirError
 from search.clauses import Clause, every, some, without
+from search.criteria import Criteria
 from search.operators import OPERATORS, OWN, coded, escaped
 from search.values import invalid
-
-if TYPE_CHECKING:
-    from search.criteria import Criteria
 
 LONGEST, DEEPEST = 4_000, 80
 _TOKEN = re.compile(r'\s*([()\[\].]|[^\s()\[\]"]+)')
@@ -106,7 +103,9 @@ class Reader:
         if self.peek() == "[":
             return self.bracketed(type_name, last)
         if last.startswith("_has:"):
-            return self.criteria.has(type_name, last, lambda source, rest: self.along(source, [], rest))
+            return self.criteria.has(
+                (type_name,) if type_name else (), last, lambda source, rest: self.along(source, [], rest)
+            )
         return self.compared(type_name, last)
 
     def paired(self, type_name: str | None, code: str, names: tuple[str, ...]) -> Clause:

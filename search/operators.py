@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.clauses import Between, Clause, OneOf, Some, after, every, some, starting, without
+from search.criteria import Criteria
 from search.params import Parameter
 from search.texts import EPOCH, LAST, cut, fold, precision
 from search.types import MATCH, missing
@@ -15,9 +16,6 @@ from search.types.date import periods, points
 from search.types.string import KEPT, LONG
 from search.values import PREFIXES, decimal, invalid, prefixed, span
 from search.walks import holds
-
-if TYPE_CHECKING:
-    from search.criteria import Criteria
 
 Row = Callable[["Criteria", Parameter, str], Clause]
 # "Predefined" names of code systems.

@@ -90,7 +90,7 @@ class Registry:
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = {row.url: row for row in rows}
         self._of: dict[str, dict[str, Parameter]] = {}
-        self._extractors: dict[str, Any] = {}
+        self.extractors: dict[str, Any] = {}  # what `entries` made for a type
         self._abouts: dict[str, Atom] = {}
         self._by_base: dict[str, list[Row]] = {}
         for row in self.rows.values():
@@ -131,15 +131,6 @@ class Registry:
             for name in [TYPE_OF_CODE[key[:2]]] if key[:2] in TYPE_OF_CODE else ["Resource", "DomainResource"]:
                 known.update((a.key, a) for p in self.of(name) for a in p.atoms)
         return known.get(key)
-
-    def extractor(self, type_name: str) -> Any:
-        """What `entries` runs for a type, built on first use."""
-        found = self._extractors.get(type_name)
-        if found is None:
-            from search.entries import extractor
-
-            found = self._extractors[type_name] = extractor(self, type_name)
-        return found
 
     def _table(self, type_name: str) -> dict[str, Parameter]:
         table = self._of.get(type_name)

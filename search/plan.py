@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.clauses import Between, Clause, Every, Ids, Kinds, Named, OneOf, Some, every, some
-from search.filters import KEY, Filter, compile, typed
+from search.filters import FILTERS, KEY, Filter, compile, typed
 from search.params import Registry
 
 # Kinds whose exact values are shared by few resources; for the others it is measured.
@@ -72,8 +72,6 @@ def hidden(clause: Clause) -> Filter:
 
 
 def _plain(clause: Clause) -> Filter:
-    from search.filters import FILTERS
-
     found: Filter = FILTERS[type(clause)](clause)
     return found
 

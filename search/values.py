@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from profiles.outcome import FhirError
+from search.params import Registry
 from search.texts import DAY, EPOCH
-
-if TYPE_CHECKING:
-    from search.params import Registry
 
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 

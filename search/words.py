@@ -13,6 +13,7 @@ from html import unescape as from_html
 from typing import Any
 
 from search.clauses import Body, Clause, Kinds, OneOf, Resource, every, some, starting, without
+from search.matches import matches
 from search.texts import fold
 from search.values import invalid
 
@@ -184,8 +185,6 @@ def _in_bodies(value: str) -> Body:
     """The same question, asked of the words of a body that are not in the index."""
 
     def check(resource: Resource) -> bool:
-        from search.matches import matches
-
         said = set(words_of(whole_text(resource)))
         found = sorted(ELSEWHERE + word[:60] for word in said)
         reader = Reader((ELSEWHERE,), whole_text, [_token(m) for m in _TOKEN.finditer(value)])

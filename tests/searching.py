@@ -131,8 +131,10 @@ class World:
                 for name in self.find(every((Kinds((clause.target,)), clause.where)))
             )
         if isinstance(clause, Has):
-            own = f"{TYPE_CODES[clause.own_type]}{subject.resource['id']}"
-            refers = OneOf(tuple(key + own for key in clause.keys))
+            own = subject.resource["resourceType"]
+            if own not in clause.own_types:
+                return False
+            refers = OneOf(tuple(f"{key}{TYPE_CODES[own]}{subject.resource['id']}" for key in clause.keys))
             return bool(self.find(every((Kinds((clause.source,)), refers, clause.where))))
         if isinstance(clause, Coded):
             return holds(coded(clause, self.codes(clause.how, clause.value)), subject)

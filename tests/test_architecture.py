@@ -114,3 +114,18 @@ def test_names() -> None:
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.ClassDef):
                 assert not node.name.lower().endswith(NAMES), f"{place}: {node.name}"
+
+
+def modules(room: str) -> dict[str, Path]:
+    names = ((path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."), path) for _, path in sources(room))
+    return {name.removesuffix(".__init__"): path for name, path in names}
+
+
+@pytest.mark.parametrize("room", ("profiles", "search", "terminology", "seed"))
+def test_no_circles(room: str) -> None:
+    """No module of a pure room leads back to itself, whether imported at the top, in a function or for types only."""
+    ours = modules(room)
+    left = {n: {i for i in imports(p) if i in ours and not n.startswith(f"{i}.") and i != n} for n, p in ours.items()}
+    while ends := [name for name, names in left.items() if not names]:
+        left = {name: names.difference(ends) for name, names in left.items() if name not in ends}
+    assert not left

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from profiles import model
 from profiles.outcome import FhirError
 from search.clauses import after
-from search.criteria import SPECIALS
 from search.entries import MOST, compartment, entries
 from search.params import TYPE_CODES, Parameter, Registry
 from search.places import Route, Step
+from search.specials import SPECIALS
 from search.texts import EPOCH, LAST, bound, cut, fold, instant, instant_of, number
 from search.types.date import point
 from search.values import span

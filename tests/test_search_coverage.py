@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from search.criteria import LISTS, QUERIES, SPECIALS
 from search.operators import OPERATORS
 from search.params import Parameter, Registry
 from search.query import CONTROLS
+from search.specials import LISTS, QUERIES, SPECIALS
 from search.types import MATCH
 from search.values import PREFIXES
 from tests.searching import Case, all_cases

@@ -13,10 +13,10 @@ import pytest
 
 from profiles import model
 from profiles.fhirpath import Environment, Node, compile
-from search.criteria import SPECIALS
 from search.entries import entries
 from search.matches import matches
 from search.params import TYPE_CODES, Parameter, Registry
+from search.specials import SPECIALS
 from search.types import EMIT, missing
 from search.values import Around
 

@@ -21,8 +21,8 @@ from fhir_server.store import Store, Stored, stored_of
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
-from search.criteria import Criteria
 from search.params import Registry
+from search.specials import criteria_of
 from search.values import Around
 from smart_auth import clients, formulas, principals
 from smart_auth.access import Access, Principal, World, access, reachable
@@ -291,7 +291,7 @@ class Gate:
                 return without(self.compiled(part, kind, not positive))
 
     def _leaf(self, pairs: tuple[Pair, ...], kind: str, positive: bool) -> Clause:
-        criteria = Criteria(Around(self.registry, self._base, None))
+        criteria = criteria_of(Around(self.registry, self._base, None))
         try:
             return every(criteria.clause(kind, name, value) for name, value in pairs)
         except FhirError:

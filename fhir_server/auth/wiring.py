@@ -31,9 +31,9 @@ from fhir_server.tenants import DEFAULT
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.criteria import Criteria
 from search.filters import is_seen
 from search.params import Registry
+from search.specials import criteria_of
 from search.values import Around
 from smart_auth import keys, users
 from smart_auth.access import Principal
@@ -145,7 +145,7 @@ def answerable_by(registry: Registry) -> Any:
     """Whether the clauses of a scope can be decided exactly on one resource, without looking at others."""
 
     def answerable(kind: str, pairs: tuple[Pair, ...]) -> bool:
-        criteria = Criteria(Around(registry, "", None))
+        criteria = criteria_of(Around(registry, "", None))
         try:
             return all(is_seen(criteria.clause(None if kind == "*" else kind, name, value)) for name, value in pairs)
         except FhirError:

@@ -21,9 +21,9 @@ from fhir_server.store.find.search import Found
 from profiles.model import COMPARTMENTS, RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kinds, every, some
-from search.criteria import Criteria
 from search.params import Registry
 from search.query import Query, parse
+from search.specials import criteria_of
 from search.values import Around
 
 # The parameter that tells when care took place, first of these that a type has; types with none are always in.
@@ -154,7 +154,7 @@ def _care(types: tuple[str, ...], given: dict[str, str], registry: Registry) -> 
     bounds = [(prefix, given[name]) for name, prefix in (("start", "ge"), ("end", "le")) if name in given]
     if not bounds:
         return ()
-    criteria = Criteria(Around(registry))
+    criteria = criteria_of(Around(registry))
     dated = {name: code for name in types if (code := care_date(name, registry))}
     rest = tuple(name for name in types if name not in dated)
     try:

@@ -9,7 +9,7 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
-from fhir_server.store.driver import Driver
+from fhir_server.store.driver import SEARCH_SECONDS, Driver
 from fhir_server.store.records import Document
 from fhir_server.store.schema import prepare
 from fhir_server.store.store import Store
@@ -26,11 +26,18 @@ STANDALONE = (
 
 
 async def open_store(
-    url: str, database: str = "fhir", *, limit: float = 10, reach: float = 5, transaction_seconds: int = 5
+    url: str,
+    database: str = "fhir",
+    *,
+    limit: float = 10,
+    reach: float = 5,
+    transaction_seconds: int = 5,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> Store:
     """The store in `database` behind `url`; FhirError where nothing usable answers within `reach` seconds.
 
-    `limit` is the time in seconds every call may take. Warnings for the operator are in `Store.warnings`.
+    `limit` is the time in seconds every call may take, `search_seconds` that of a search. Warnings for the operator
+    are in `Store.warnings`.
     """
     try:
         client: AsyncMongoClient[Document] = AsyncMongoClient(url, **_options(reach))
@@ -39,7 +46,7 @@ async def open_store(
     try:
         with pymongo.timeout(limit):
             warnings = await _examine(client, transaction_seconds)
-            driver = Driver(client, database, limit)
+            driver = Driver(client, database, limit, search_seconds)
             await prepare(driver)
     except BaseException as error:
         await client.close()

@@ -25,16 +25,20 @@ Collection = AsyncCollection[Document]
 # docs/security.md: at w:1, 145 of 3,116 acknowledged writes were lost to kill -9; at majority and journal none.
 DURABLE = WriteConcern(w="majority", j=True)
 MAJORITY = ReadConcern("majority")
+SEARCH_SECONDS = 5.0
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True)
 
 
 class Driver:
     """One database of one client."""
 
-    def __init__(self, client: AsyncMongoClient[Document], database: str, limit: float) -> None:
-        """`limit`: seconds that a call may take."""
+    def __init__(
+        self, client: AsyncMongoClient[Document], database: str, limit: float, search_seconds: float = SEARCH_SECONDS
+    ) -> None:
+        """`limit`: seconds that a call may take; `search_seconds`: what a search with all its calls may."""
         self.client = client
         self.limit = limit
+        self.search_seconds = search_seconds
         self.database: AsyncDatabase[Document] = client.get_database(
             database, codec_options=AWARE, write_concern=DURABLE, read_concern=MAJORITY
         )

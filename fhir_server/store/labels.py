@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fhir_server.store.find.search import LIMIT, Access, by_sight, too_costly
+from fhir_server.store.find.search import Access, by_sight, too_costly
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
 from profiles.json import parse
@@ -52,7 +52,7 @@ class Examples:
 
 async def labelled(store: Store, keys: Sequence[str], types: Sequence[str], access: Access | None) -> list[Stored]:
     """For each value under the keys a resource that has it; of what the caller may see, and of these types (or any)."""
-    examples = Examples(store, keys, time.monotonic() + LIMIT)
+    examples = Examples(store, keys, time.monotonic() + store.search_seconds)
     try:
         for allowed, names in by_sight(types or sorted(RESOURCE_TYPES), access or (lambda name: ALWAYS)).items():
             if allowed != NEVER:

@@ -103,6 +103,11 @@ class Store:
 
     # Reading
 
+    @property
+    def search_seconds(self) -> float:
+        """What a search may take."""
+        return self.driver.search_seconds
+
     async def get(self, type: str, id: str) -> Stored | None:
         """The current version, a tombstone when it was deleted."""
         stored = await self._current(f"{type}/{id}")

@@ -47,7 +47,7 @@ async def remove_tenant(store: Store, name: str, database: str) -> bool:
 
 async def open_beside(store: Store, database: str) -> Store:
     """The store of another database over the same connections; closing it leaves them open."""
-    driver = Driver(store.driver.client, database, store.driver.limit)
+    driver = Driver(store.driver.client, database, store.driver.limit, store.driver.search_seconds)
     with told():
         await prepare(driver)
     return Store(driver, (), shared=True)

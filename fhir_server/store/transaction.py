@@ -62,6 +62,11 @@ class Transaction:
 
     # Reading
 
+    @property
+    def search_seconds(self) -> float:
+        """What a search may take."""
+        return self._driver.search_seconds
+
     async def get(self, type: str, id: str) -> Stored | None:
         """The current version as this transaction sees it, a tombstone when it was deleted."""
         key = f"{type}/{id}"

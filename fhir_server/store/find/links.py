@@ -186,13 +186,13 @@ class Links:
         where = await self.resolved(every((Kinds((has.source,)), has.where, self._allowed(has.source))))
         if where == NEVER:
             return NEVER
-        wide = Has(has.keys, has.source, has.own_type, where)
+        wide = Has(has.keys, has.source, has.own_types, where)
         if self.few or not is_seen(where):
             return wide
         rows = await self.search.reads.find_documents(
             compile(where), projection={"s": 1}, limit=MOST_SOURCES + 1, max_time_ms=self.search.remaining()
         )
-        names = {name for row in rows for name in _referred(row, has.keys, has.own_type)}
+        names = {name for row in rows for name in _referred(row, has.keys, *has.own_types)}
         return wide if len(rows) > MOST_SOURCES or len(names) > MOST else Ids(tuple(sorted(names))) if names else NEVER
 
     async def for_rows(self, clause: Clause, rows: list[Document]) -> Linked:
@@ -250,12 +250,12 @@ class Links:
 
     async def _referring(self, has: Has, rows: list[Document]) -> set[str]:
         """The names of the rows that some source refers to."""
-        code = TYPE_CODES[has.own_type]
-        texts = [f"{k}{code}{row['_id'].partition('/')[2]}" for k in has.keys for row in rows]
+        own = [(kind, id_) for row in rows for kind, _, id_ in (row["_id"].partition("/"),) if kind in has.own_types]
+        texts = [f"{key}{TYPE_CODES[kind]}{id_}" for key in has.keys for kind, id_ in own]
         found: set[str] = set()
         for at in range(0, len(texts), MOST):
             clause = every((OneOf(tuple(texts[at : at + MOST])), has.where))
-            found.update(n for row in await self._checked(clause) for n in _referred(row, has.keys, has.own_type))
+            found.update(n for row in await self._checked(clause) for n in _referred(row, has.keys, *has.own_types))
         return found
 
 
@@ -263,7 +263,7 @@ def _above(rows: list[Document], keys: tuple[str, ...], kind: str) -> list[str]:
     return [name for row in rows for name in _referred(row, keys, kind)]
 
 
-def _referred(row: Document, keys: tuple[str, ...], own_type: str) -> list[str]:
-    """The names a document refers to under the keys."""
-    heads = {key + TYPE_CODES[own_type] for key in keys}
-    return [f"{own_type}/{e[7:]}" for e in row["s"] if e[:7] in heads and "/" not in e[7:]]
+def _referred(row: Document, keys: tuple[str, ...], *own_types: str) -> list[str]:
+    """The names of these types that a document refers to under the keys."""
+    heads = {key + TYPE_CODES[kind]: kind for kind in own_types for key in keys}
+    return [f"{heads[e[:7]]}/{e[7:]}" for e in row["s"] if e[:7] in heads and "/" not in e[7:]]

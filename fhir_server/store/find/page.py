@@ -15,7 +15,6 @@ from fhir_server.store.find.rank import ranked_rows
 from fhir_server.store.find.rows import unsorted_rows, values_of
 from fhir_server.store.find.search import (
     BATCH,
-    LIMIT,
     Access,
     Found,
     Search,
@@ -55,20 +54,21 @@ async def find(
     access: Access | None = None,
     terms: Terms | None = None,
     pending: Collection[str] = (),
-    limit: float = LIMIT,
+    limit: float | None = None,
 ) -> Found:
     """One page of the query.
 
     `store` is a Store or a Transaction. `cursor` is a payload of an earlier page; `clauses` narrow the matches,
     `access` (type -> clause) narrows every type the search touches: matches, chains, `_has` and includes alike.
     `terms` answers `:in`, `:below` and `:above`; `pending` are parameters (urls) not yet written for all resources.
-    Raises FhirError: `too-costly` after `limit` seconds, `expired` when
+    Raises FhirError: `too-costly` after `limit` seconds (else those of the store), `expired` when
     the state a page link refers to is gone.
     """
     position = Position.of(cursor) if cursor and cursor.get("i") else None
     snapshot = cursor.get("t") if cursor else None
     reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
-    search = Search(store, reads, query, registry, access, terms or _terms(store, registry), time.monotonic() + limit)
+    deadline = time.monotonic() + (store.search_seconds if limit is None else limit)
+    search = Search(store, reads, query, registry, access, terms or _terms(store, registry), deadline)
     search.links = Links(search)
     search.warnings += [unfinished(url) for url in sorted(query.parameters.intersection(pending))]
     try:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from fhir_server.store.find.links import Links
 
 BATCH = 200
-# Seconds a search may take before it is given up as too costly.
-LIMIT = 5.0
 
 Access = Callable[[str], Clause]
 Terms = Callable[[str, str], Awaitable[Sequence[tuple[str, str]]]]
