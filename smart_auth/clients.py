@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestError, OAuth2Error
 
@@ -76,10 +75,11 @@ def _check_keys(fields: Record) -> None:
         raise invalid("invalid_client_metadata", "An asymmetric client has either jwks or jwks_uri.")
     if uri and not _web(uri):
         raise invalid("invalid_client_metadata", "jwks_uri must be https, or http on loopback.")
-    rows = keys.get("keys", ()) if isinstance(keys, dict) else ()
+    rows = keys.get("keys") if isinstance(keys, dict) else None
+    rows = rows if isinstance(rows, list) else []
     kids = [key.get("kid") for key in rows if isinstance(key, dict)]
     private = any("d" in key or "k" in key for key in rows if isinstance(key, dict))
-    if keys and (not kids or None in kids or len(set(map(str, kids))) < len(rows) or private):
+    if keys and (not kids or not all(isinstance(kid, str) for kid in kids) or len(set(kids)) < len(rows) or private):
         raise invalid("invalid_client_metadata", "jwks must hold public keys, each with its own kid.")
 
 
@@ -92,16 +92,25 @@ def redirectable(uri: Any) -> bool:
     """Whether a redirect URI is exact and safe: https, http on loopback, or a private scheme (RFC 8252 §7)."""
     if not isinstance(uri, str) or not uri.isascii() or any(c <= " " or c in '\\*"<>' for c in uri) or len(uri) > 2000:
         return False
-    parts = urlsplit(uri)
-    if parts.fragment or uri.endswith("#") or "@" in parts.netloc or "/.." in parts.path:
+    parts = split(uri)
+    if parts is None or parts.fragment or uri.endswith("#") or "@" in parts.netloc or "/.." in parts.path:
         return False
     return _web(uri) or ("." in parts.scheme and parts.scheme not in ("http", "https"))
 
 
+def split(uri: str) -> SplitResult | None:
+    """The parts of a URI; None where host or port cannot be."""
+    try:
+        parts = urlsplit(uri)
+        return parts if parts.port is None or parts.port else None
+    except ValueError:
+        return None
+
+
 def _web(uri: Any) -> bool:
-    if not isinstance(uri, str):
+    parts = split(uri) if isinstance(uri, str) else None
+    if parts is None:
         return False
-    parts = urlsplit(uri)
     return (parts.scheme == "https" and bool(parts.hostname)) or (parts.scheme == "http" and _loopback(parts.hostname))
 
 
@@ -167,7 +176,7 @@ def _presented(form: Mapping[str, str], authorization: str | None) -> tuple[str,
 def _basic(encoded: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise refused("The Authorization header is not Basic.") from error
     name, colon, secret = text.partition(":")
     if not colon:

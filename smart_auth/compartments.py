@@ -117,8 +117,9 @@ def _owned(kind: str, codes: tuple[str, ...], value: str) -> Formula:
     return either([where((owner, value)), *rest])
 
 
-# Any way to write a reference to a Patient: relative, absolute, versioned or conditional.
-_PATIENT = re.compile(r"(?:^|/)Patient(?:/([A-Za-z0-9\-.]{1,64}))?(?:/_history/[^/]*)?(?:[?#|].*)?$", re.ASCII)
+# What somebody may read as a reference to a Patient, and the ways to write one whose id is known.
+_MENTIONED = re.compile(r"(?:^|[/:\s])patient(?![A-Za-z])", re.ASCII | re.IGNORECASE)
+_PATIENT = re.compile(r"(?:[^?#]*/)?Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[^/]*)?(?:[?#|].*)?", re.ASCII)
 
 
 def foreign_patient(resource: Any, patients: Iterable[str]) -> str | None:
@@ -132,8 +133,13 @@ def foreign_patient(resource: Any, patients: Iterable[str]) -> str | None:
 
 
 def _id_of(reference: str) -> str | None:
-    found = _PATIENT.search(unquote(reference))
+    found = _PATIENT.fullmatch(unquote(reference))
     return found[1] if found and "?" not in reference else None
+
+
+def _is_of_patient(type: Any) -> bool:
+    """Whether `Reference.type` says Patient, as a name or as the address of its definition."""
+    return isinstance(type, str) and type.rpartition("/")[2] == "Patient"
 
 
 def _patient_references(node: Any) -> Iterator[str]:
@@ -144,8 +150,8 @@ def _patient_references(node: Any) -> Iterator[str]:
             stack.extend(here)
         elif isinstance(here, dict):
             text = here.get("reference")
-            if isinstance(text, str) and _PATIENT.search(unquote(text)):
+            if isinstance(text, str) and _MENTIONED.search(unquote(text)):
                 yield text
-            elif here.get("type") == "Patient" and isinstance(here.get("identifier"), dict) and text is None:
+            elif _is_of_patient(here.get("type")) and isinstance(here.get("identifier"), dict) and text is None:
                 yield "Patient?identifier"
             stack.extend(here.values())

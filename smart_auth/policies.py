@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from profiles.model import element
 from profiles.outcome import FhirError
 from smart_auth.formulas import Pair
 from smart_auth.scopes import VERBS
@@ -17,6 +18,8 @@ from smart_auth.scopes import VERBS
 CONFIDENTIALITY = ("U", "L", "M", "N", "R", "V")
 # What a policy may allow beyond resources: the pages and commands that carry these names.
 RIGHTS = frozenset({"users", "clients", "policies", "audit", "launch", "introspect", "export", "jobs"})
+
+NESTED = ("BackboneElement", "Element")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,20 @@ def _row(data: Mapping[str, Any]) -> Row:
     verbs = data["verbs"]
     if not verbs or not set(verbs) <= set(VERBS) or not data["types"]:
         raise FhirError("value", f"A row of a policy needs types and verbs out of {VERBS!r}, not {verbs!r}.")
+    for name in data.get("hidden", ()):
+        _check_element(name)
     pairs = tuple((name, value) for name, _, value in (clause.partition("=") for clause in data.get("where", ())))
     return Row(tuple(data["types"]), verbs, pairs, bool(data.get("own", False)), frozenset(data.get("hidden", ())))
+
+
+def _check_element(name: str) -> None:
+    """Refuse a hidden element that does not exist: misspelt, or a choice without `[x]`, it would be shown."""
+    kind, *path = name.split(".")
+    for step in path or [""]:
+        found = element(kind, step.removesuffix("[x]"))
+        if found is None or found.is_choice != step.endswith("[x]"):
+            raise FhirError("value", f"A policy hides {name!r}, which is no element of R4.")
+        kind = found.ref or (f"{kind}.{step}" if found.types[0] in NESTED else found.types[0])
 
 
 def _only(data: Mapping[str, Any], known: set[str], what: str) -> None:

@@ -51,7 +51,7 @@ def _metadata(realm: Realm, request: Any) -> Record:
     allowed = scopes.parse(SELF_SERVICE_SCOPE, realm.types)
     asked = scopes.parse(str(request.get("scope") or SELF_SERVICE_SCOPE), realm.types)
     grants = request.get("grant_types", ["authorization_code"])
-    lists = [request.get("redirect_uris") or [], grants]
+    lists = [request.get("redirect_uris") or [], request.get("post_logout_redirect_uris") or [], grants]
     if kind is None or asked is None or allowed is None or not all(isinstance(each, list) for each in lists):
         raise invalid("invalid_client_metadata", "The registration has a value that is not supported.")
     if any(grant not in ("authorization_code", "refresh_token") for grant in grants):
@@ -60,7 +60,7 @@ def _metadata(realm: Realm, request: Any) -> Record:
         )
     return {
         "kind": kind,
-        "name": str(request.get("client_name") or "An app without a name")[:200],
+        "name": _shown(request.get("client_name")) or "An app without a name",
         "redirect_uris": request.get("redirect_uris") or [],
         "launch_uris": [uri for uri in [request.get("initiate_login_uri")] if redirectable(uri)],
         "logout_uris": [uri for uri in request.get("post_logout_redirect_uris") or [] if redirectable(uri)],
@@ -70,6 +70,11 @@ def _metadata(realm: Realm, request: Any) -> Record:
         "jwks_uri": request.get("jwks_uri"),
         "dynamic": True,
     }
+
+
+def _shown(name: Any) -> str:
+    """A name as pages show it: nothing that turns the direction of writing or cannot be seen."""
+    return "".join(c for c in name if c.isprintable())[:200].strip() if isinstance(name, str) else ""
 
 
 def _registered(client_id: str, secret: str | None, fields: Record, request: Any, now: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 from search.clauses import Between, Body, Chain, Clause, Every, Has, OneOf, Some, Without
@@ -16,7 +17,10 @@ WHOLE = frozenset({"body", NARRATIVE, ELSEWHERE})
 
 
 def without_elements(resource: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """A copy without the elements (`Patient.contact.telecom`) and their extensions (`_birthDate`), marked SUBSETTED."""
+    """A copy without the elements (`Patient.contact.telecom`) and their extensions (`_birthDate`), marked SUBSETTED.
+
+    The narrative goes with them: it may say in words what they say.
+    """
     kind = resource["resourceType"]
     paths = [name.split(".")[1:] for name in names if name.split(".")[0] == kind]
     made = resource
@@ -26,7 +30,27 @@ def without_elements(resource: dict[str, Any], names: Collection[str]) -> dict[s
         return resource
     meta = made.get("meta", {})
     tags = [tag for tag in meta.get("tag", ()) if tag.get("code") != SUBSETTED["code"]]
-    return made | {"meta": meta | {"tag": [*tags, SUBSETTED]}}
+    plain = {name: value for name, value in made.items() if name != "text"}
+    return plain | {"meta": meta | {"tag": [*tags, SUBSETTED]}}
+
+
+def without_inside(node: Any, names: Collection[str]) -> Any:
+    """The same of a resource and of every resource within it: contained, in a Bundle, in Parameters."""
+    if isinstance(node, list):
+        return [without_inside(item, names) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {name: without_inside(value, names) for name, value in node.items()}
+    return without_elements(made, names) if isinstance(made.get("resourceType"), str) else made
+
+
+def without_links(query: Query, keys: Collection[str]) -> Query:
+    """The query without includes along what is hidden."""
+    kept = (
+        replace(each, parameters=tuple(row for row in each.parameters if not set(row.keys) & set(keys)))
+        for each in query.includes
+    )
+    return replace(query, includes=tuple(each for each in kept if each.parameters))
 
 
 SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}

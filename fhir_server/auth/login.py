@@ -39,11 +39,17 @@ REASONS = {
 
 async def begin(portal: Portal, request: Request) -> Response:
     """GET /authorize: check the request and go to its first page."""
-    query = request.url.query
-    params = await _parked(portal, request) or parse_qsl(query, keep_blank_values=True, max_num_fields=200)
+    params = await _parked(portal, request) or _pairs(request.url.query)
     held, cookie = await session(portal, request)
     name = await authorize.begin(portal.realm, params, held["key"])
     return with_cookie(portal, redirect(f"{portal.realm.auth}/flow?flow={name}"), cookie)
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        raise PageError("The request has too many parameters.") from None
 
 
 async def begin_post(portal: Portal, request: Request) -> Response:

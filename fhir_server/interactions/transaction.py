@@ -56,7 +56,6 @@ async def transaction(sent: Resource, request: Request, context: Context, perfor
     source = await source_of(request, context) if names_source(request) else None
 
     async def work(inner: Context) -> dict[int, bytes]:
-        await once(inner, request)
         replies = await _attempt(made, request, inner, perform)
         if source is not None:
             await keep(source, request, inner, perform)
@@ -110,7 +109,7 @@ def _placed(issue: Issue, entry: Entry) -> Issue:
 
 async def _attempt(made: Plan, request: Request, context: Context, perform: Perform) -> dict[int, bytes]:
     """One attempt inside the database's transaction; it may be made again from the start."""
-    await _once(request, context)
+    await once(request, context)
     found = await _resolve(made, request, context)
     refuse_duplicates((entry, found.identity(entry)) for entry in made.entries if not found.is_left_alone(entry))
     names = final_names(made.entries, {entry.number: found.identity(entry) for entry in made.entries})
@@ -123,13 +122,6 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
         if not _is_after(entry):
             replies[entry.number] = await _carry_out(entry, found, names, request, context, perform)
     return replies
-
-
-async def _once(request: Request, context: Context) -> None:
-    """Carry a transaction with an Idempotency-Key out once: a sender that lost the answer may repeat it safely."""
-    key = request.headers.get("idempotency-key")
-    if key and isinstance(context.store, Transaction) and not await context.store.note(f"once/{key[:200]}"):
-        raise FhirError("duplicate", "The transaction with this Idempotency-Key was carried out already.")
 
 
 def _is_after(entry: Entry) -> bool:

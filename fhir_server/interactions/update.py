@@ -58,24 +58,28 @@ def _overtaken(error: FhirError, context: Context) -> bool:
 async def _put_once(resource: Resource, id: str, request: Request, context: Context, method: str) -> Response:
     type = resource["resourceType"]
     current = await context.store.get(type, id)
-    if current is not None and not await access.sees(request, context, current):
-        raise missing(request)
-    check_if_match(request, current)
-    _check_none_match(request, current)
+    seen = current if current is None or await access.sees(request, context, current) else None
+    check_if_match(request, seen)
+    _check_none_match(request, seen)
+    if seen is None or seen.deleted:
+        await _check_first(resource, seen, request, context)
     if current is None:
-        return await _first(resource, id, request, context, method)
+        return await create_new(resource, id, request, context, method)
+    if seen is None:
+        raise missing(request)
     if is_same(resource, current):
         return written(current, False, request, context)
     stored = await replace_version(resource, current, request, context, method)
     return written(stored, current.deleted, request, context)
 
 
-async def _first(resource: Resource, id: str, request: Request, context: Context, method: str) -> Response:
-    if not context.config.update_create:
-        raise FhirError("not-supported", f"{resource['resourceType']}/{id} is not known; POST creates it.", status=405)
+async def _check_first(resource: Resource, deleted: Stored | None, request: Request, context: Context) -> None:
+    """Making a resource, also one that was deleted, has to be granted as a create, whether or not the id is taken."""
+    if deleted is None and not context.config.update_create:
+        name = "/".join(request.parts)
+        raise FhirError("not-supported", f"{name} is not known; POST creates it.", status=405)
     await access.admit(request, context, "create")
     await access.may_store(request, context, resource, "c")
-    return await create_new(resource, id, request, context, method)
 
 
 def _check_none_match(request: Request, current: Stored | None) -> None:

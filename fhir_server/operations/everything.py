@@ -108,7 +108,7 @@ def _following(scope: Scope, found: Found, pairs: Pairs) -> dict[str, Any] | Non
 async def _page(scope: Scope, pairs: Pairs, cursor: Any, call: Call, context: Context) -> Found:
     if call.type == "Group" and not scope.ids:
         return Found([], total=0)
-    query = _query(scope, pairs, context)
+    query = access.followed(call.request, context, _query(scope, pairs, context))
     return await find(
         context.store,
         query,

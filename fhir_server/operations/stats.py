@@ -110,7 +110,10 @@ async def _observations(coding: Resource, call: Call, context: Context) -> list[
 
 def _period(call: Call, context: Context) -> list[str]:
     if call.one("duration") is not None:
-        start = context.now() - timedelta(hours=float(call.one("duration")))
+        try:
+            start = context.now() - timedelta(hours=float(call.one("duration")))
+        except (OverflowError, ValueError):
+            raise FhirError("value", "duration is a number of hours.", "duration", status=400) from None
         return [f"ge{instant_text(start)}"]
     period = call.one("period") or {}
     return [prefix + period[key] for key, prefix in (("start", "ge"), ("end", "le")) if key in period]

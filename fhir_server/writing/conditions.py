@@ -69,15 +69,17 @@ def only(found: Sequence[Stored], type: str) -> Stored | None:
     return found[0] if found else None
 
 
-async def once(context: Context, request: Request) -> None:
-    """With `Idempotency-Key`, refuse what was carried out before (409); to be called in the open transaction."""
+async def once(request: Request, context: Context) -> None:
+    """Carry a transaction with an Idempotency-Key out once (409 after that): who lost the answer may repeat it safely.
+
+    A key is its sender's: another caller's is neither told nor in the way.
+    """
     text = request.headers.get("idempotency-key")
     if not text or not isinstance(context.store, Transaction):
         return
-    key = "once/" + hashlib.sha256(text.encode()).hexdigest()
-    if await context.store.find_documents({"_id": key}, collection="match_keys", limit=1):
-        raise FhirError("duplicate", "A request with this Idempotency-Key was carried out already.")
-    await context.store.match_key(key)
+    key = hashlib.sha256(f"{access.owner(request)} {text}".encode()).hexdigest()
+    if not await context.store.note(f"once/{key}"):
+        raise FhirError("duplicate", "The transaction with this Idempotency-Key was carried out already.")
 
 
 async def hold(context: Context, request: Request, *keys: str) -> None:
