@@ -6,6 +6,7 @@ is equal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -13,10 +14,13 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from profiles import model
-from profiles.xml_reading import FHIR, XHTML, parse_tree, parse_xml, parser, read_xml
+from profiles.xml_narratives import XHTML, unprefixed, without_html_entities
+from profiles.xml_reading import FHIR, parse_tree, parse_xml, parser, read_xml
 
 __all__ = ["FHIR", "parse_tree", "parse_xml", "print_xml", "read_xml"]
 
+# Characters that JSON can hold and XML 1.0 cannot (section Characters).
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
@@ -24,7 +28,7 @@ def print_xml(resource: dict[str, Any], indented: bool = False) -> bytes:
     """The resource as FHIR XML in UTF-8; properties that its type does not have are left out."""
     parts = [_DECLARATION]
     _print_resource(resource, parts, f' xmlns="{FHIR}"')
-    return "".join(_lines(parts) if indented else parts).encode()
+    return _NO_XML.sub("\ufffd", "".join(_lines(parts) if indented else parts)).encode()
 
 
 def _lines(parts: list[str]) -> Iterator[str]:
@@ -100,10 +104,17 @@ def _text(value: Any) -> str:
 
 def _narrative(div: str) -> str:
     """The div as it is where it is XML of its own, else its text: one bad narrative does not spoil the document."""
-    try:
-        root = etree.fromstring(div, parser())
-    except etree.XMLSyntaxError:
-        root = None
-    if root is None or root.tag != f"{{{XHTML}}}div" or div.lstrip()[:4] != "<div":
+    root = _parsed(div)
+    if root is None and "&" in div:
+        div = without_html_entities(div)
+        root = _parsed(div)
+    if root is None or root.tag != f"{{{XHTML}}}div":
         return f'<div xmlns="{XHTML}">{escape(div)}</div>'
-    return div.strip()
+    return div.strip() if div.lstrip().startswith("<div") else unprefixed(root)
+
+
+def _parsed(div: str) -> etree._Element | None:
+    try:
+        return etree.fromstring(div, parser())
+    except (etree.XMLSyntaxError, ValueError):
+        return None

@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
 from profiles import model
 from profiles.outcome import FhirError, Issue
+from profiles.xml_narratives import XHTML, unprefixed
 
 FHIR = "http://hl7.org/fhir"
-XHTML = "http://www.w3.org/1999/xhtml"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 MAX_DEPTH = 128  # elements; 64 levels of JSON, where an array is a level and its element another
 MOST = 100  # faults listed of one document
@@ -132,6 +133,7 @@ def _read_resource(node: etree._Element, reading: _Reading, depth: int) -> dict[
     if name not in model.RESOURCE_TYPES:
         raise _at(node, f"{name} is not a resource type of FHIR R4")
     resource: dict[str, Any] = {"resourceType": name}
+    _refuse_attributes(node, reading)
     _read_children(node, name, resource, reading, depth + 1)
     return resource
 
@@ -190,6 +192,9 @@ def _read_one(node: etree._Element, type_name: str, reading: _Reading, depth: in
     if model.is_a(type_name, "Resource"):
         if len(node) != 1:
             raise _at(node, f"{_local(node)} must hold one resource")
+        _refuse_attributes(node, reading)
+        _refuse_text(node.text, node, reading)
+        _refuse_text(node[0].tail, node, reading)
         return _read_resource(node[0], reading, depth), None
     content: dict[str, Any] = {}
     primitive = type_name in model.PRIMITIVES
@@ -200,6 +205,8 @@ def _read_one(node: etree._Element, type_name: str, reading: _Reading, depth: in
             reading.wrong(node, f"{_local(node)} has no attribute {key}")
     _read_children(node, "Element" if primitive else type_name, content, reading, depth + 1)
     if primitive:
+        if "value" not in node.attrib and not content:
+            reading.wrong(node, f"The element {_local(node)} has neither a value nor an extension")
         return _value(node.get("value"), type_name), content or None
     return content, None
 
@@ -231,20 +238,36 @@ def _read_narrative(node: etree._Element, reading: _Reading) -> str:
         reading.wrong(node, f"The narrative must be a div in the namespace {XHTML}")
         return ""
     div = reading.narratives[int(number.removeprefix(_PLACE))]
-    try:
-        root = etree.fromstring(div, parser())
-    except etree.XMLSyntaxError as error:
-        raise _at(node, f"The narrative is not well-formed: {error.msg}") from None
+    root = _narrative_root(node, div)
     if root.tag != f"{{{XHTML}}}div":
         reading.wrong(node, f"The narrative must be a div in the namespace {XHTML}")
-    return div
+    return div if root.prefix is None and root.getparent() is None else unprefixed(root)
+
+
+def _narrative_root(node: etree._Element, div: str) -> etree._Element:
+    """The parsed div: by itself, or below what the document around it says about prefixes."""
+    try:
+        return etree.fromstring(div, parser())
+    except etree.XMLSyntaxError:
+        known = "".join(f" xmlns:{name}={quoteattr(url)}" for name, url in node.nsmap.items() if name)
+    try:
+        return etree.fromstring(f"<around{known}>{div}</around>", parser())[0]
+    except etree.XMLSyntaxError as error:
+        raise _at(node, f"The narrative is not well-formed: {error.msg}") from None
 
 
 def _local(node: etree._Element) -> str:
     namespace, _, name = str(node.tag).rpartition("}")
-    if namespace not in ("{" + FHIR, "{" + XHTML):
+    if namespace != "{" + (XHTML if name == "div" else FHIR):
         raise _at(node, f"The element {name} is not in the namespace {FHIR}")
     return name
+
+
+def _refuse_attributes(node: etree._Element, reading: _Reading) -> None:
+    """A resource and what holds it have none but those for a schema; its id is an element."""
+    for key in map(str, node.attrib):
+        if not key.startswith("{" + XSI):
+            reading.wrong(node, f"{_local(node)} has no attribute {key}")
 
 
 def _refuse_text(text: str | None, node: etree._Element, reading: _Reading) -> None:

@@ -82,6 +82,13 @@ def test_a_narrative_inside_a_comment_is_not_cut() -> None:
         (xml("<active value='true'/><active value='true'/>"), "active appears more than once"),
         (xml("<active value='true' lang='x'/>"), "active has no attribute lang"),
         (xml("text"), "no text outside attributes"),
+        (xml("<active xmlns='http://www.w3.org/1999/xhtml' value='true'/>"), "not in the namespace"),
+        (xml("<name><given value='a'/><given/></name>"), "given has neither a value nor an extension"),
+        (xml("<active value='true' xml:lang='de'/>"), "active has no attribute"),
+        (b"<Patient xmlns='http://hl7.org/fhir' id='p1'/>", "Patient has no attribute id"),
+        (xml("<contained id='c1'><Patient/></contained>"), "contained has no attribute id"),
+        (xml("<contained>x<Patient/></contained>"), "no text outside attributes"),
+        (xml("<contained><Patient/>x</contained>"), "no text outside attributes"),
         (xml("<contained><Patient/><Patient/></contained>"), "contained must hold one resource"),
         (xml("<text><status value='empty'/><div>x</div></text>"), "narrative must be a div"),
         (xml("<x:active xmlns:x='http://other.org' value='true'/>"), "not in the namespace"),
@@ -95,6 +102,47 @@ def test_bad_xml_is_refused_with_a_reason(raw: bytes, text: str) -> None:
     with pytest.raises(FhirError, match=text) as caught:
         parse_xml(raw)
     assert caught.value.status == 400
+
+
+def test_where_the_schema_lies_may_be_told() -> None:
+    head = "xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:schemaLocation='http://hl7.org/fhir a.xsd'"
+    raw = f"<f:Patient xmlns:f='http://hl7.org/fhir' {head}><f:active value='true'/></f:Patient>"
+    assert parse_xml(raw.encode()) == {"resourceType": "Patient", "active": True}
+
+
+@pytest.mark.parametrize(
+    "div",
+    [
+        "<h:div xmlns:h='http://www.w3.org/1999/xhtml'>a<h:p>b</h:p>c</h:div>",
+        "<x:div>a<!-- none --><x:p>b</x:p>c</x:div>",
+        "<x:div>a<p xmlns='http://www.w3.org/1999/xhtml'>b</p>c</x:div>",
+    ],
+)
+def test_a_narrative_with_a_prefix_loses_it(div: str) -> None:
+    """JSON has the div alone: nothing around it says what a prefix means (R4 narrative.html)."""
+    inner = f"<text xmlns:x='http://www.w3.org/1999/xhtml'><status value='generated'/>{div}</text>"
+    assert parse_xml(xml(inner))["text"]["div"] == '<div xmlns="http://www.w3.org/1999/xhtml">a<p>b</p>c</div>'
+
+
+@pytest.mark.parametrize(
+    ("div", "text"),
+    [
+        ('<div xmlns="http://www.w3.org/1999/xhtml">a&nbsp;&lt;b</div>', ">a\u00a0&lt;b</div>"),
+        ('<!-- x --><div xmlns="http://www.w3.org/1999/xhtml">a</div>', '<div xmlns="http://www.w3.org/1999/xhtml">a<'),
+        ("<p>a</p>", "&lt;p&gt;a&lt;/p&gt;</div>"),
+    ],
+)
+def test_a_narrative_of_json_that_is_no_xml(div: str, text: str) -> None:
+    """Names of HTML become the characters that they stand for; what is no div at all is told as its text."""
+    written = print_xml({"resourceType": "Patient", "text": {"status": "generated", "div": div}})
+    assert text in written.decode()
+    parse_xml(written)
+
+
+def test_characters_that_xml_cannot_hold_are_replaced() -> None:
+    """XML 1.0, section Characters: not even as references."""
+    written = print_xml({"resourceType": "Patient", "name": [{"family": "a\ufffeb\x01c\n\x85"}]})
+    assert parse_xml(written)["name"] == [{"family": "a\ufffdb\ufffdc\n\x85"}]
 
 
 def test_the_place_of_a_fault_is_told() -> None:
