@@ -20,7 +20,8 @@ def unprefixed(div: etree._Element) -> str:
 
 
 def _renewed(node: etree._Element) -> etree._Element:
-    made = etree.Element(node.tag, dict(node.attrib), nsmap=_NAMES)
+    attributes = {str(name): str(value) for name, value in node.attrib.items()}
+    made = etree.Element(node.tag, attributes, nsmap=_NAMES)
     made.text = node.text
     for child in node:
         if isinstance(child.tag, str):
