@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ DATA = Path(__file__).with_name("data")
 IGS = Path(os.environ.get("FHIR_SHARED", Path(__file__).parents[2] / "shared")) / "igs"
 P = "http://example.org/p"
 Q = "http://example.org/q"
+STRICT = Options(unknown_extensions="error")
 Json = dict[str, Any]
 
 
@@ -74,6 +76,27 @@ def test_answers_fit_their_questions(case: Json) -> None:
     found = said(validate(response, Library(find=Shelf([questionnaire]).find)))
     wanted = [f"error QuestionnaireResponse{'' if e.startswith(':') else '.'}{e}" for e in case["expect"]]
     assert found == wanted
+
+
+@pytest.mark.parametrize("case", cases("contexts.yaml"), ids=str)
+def test_an_extension_stands_where_it_may(case: Json) -> None:
+    """http://hl7.org/fhir/R4/defining-extensions.html#context, and rules about the element that holds it."""
+    definition = profile("Extension", [{"path": "Extension.url", "fixedUri": "http://example.org/x"}])
+    definition |= {"url": "http://example.org/x", "context": [case["context"]]}
+    definition |= {"contextInvariant": [case["invariant"]]} if "invariant" in case else {}
+    text = json.dumps(case["resource"]).replace('"X"', '{"url": "http://example.org/x", "valueString": "v"}')
+    issues = validate(json.loads(text) | {"resourceType": "Patient"}, Library(find=Shelf([definition]).find))
+    assert not issues if case["allowed"] else [issue.severity for issue in issues] == ["error"]
+
+
+def test_the_url_of_an_extension_tells_who_may_not_know_it() -> None:
+    """Elements of other releases and HL7's own are a warning where they are unknown; every url is absolute."""
+    release = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Patient.animal.species"
+    found = [
+        validate({"resourceType": "Patient", "extension": [{"url": url, "valueString": "v"}]}, options=STRICT)
+        for url in (release, "http://elsewhere.net/x", "x")
+    ]
+    assert [[issue.severity for issue in issues] for issues in found] == [["warning"], ["error"], ["error"]]
 
 
 def test_claimed_profiles_are_checked() -> None:

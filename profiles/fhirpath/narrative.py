@@ -39,7 +39,7 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
 }
 # Pictures inside the text or beside it are what HL7's publisher draws the lines of its trees with.
 _STYLE = re.compile(
-    r"expression|url\s*\((?!\s*['\"]?(?:data:image/(?:png|gif|jpeg);base64,|[\w-]+\.(?:png|gif|jpg)['\"]?\s*\)))"
+    r"expression|url\s*\((?!\s*['\"]?(?:data:\s*image/(?:png|gif|jpeg);base64,|[\w-]+\.(?:png|gif|jpg)['\"]?\s*\)))"
     r"|javascript|behavior|-moz-binding|@import|\\",
     re.IGNORECASE,
 )

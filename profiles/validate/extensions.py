@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from profiles import model
@@ -17,6 +20,8 @@ Json = dict[str, Any]
 # Names reserved for examples, whose definitions nobody can look up.
 EXAMPLES = ("://example.org/", "://acme.com/", "://nema.org/")
 SD = "http://hl7.org/fhir/StructureDefinition/"
+# An element of another release as an extension (http://hl7.org/fhir/R4/versions.html#extensions).
+OTHER_RELEASE = re.compile(r"http://hl7\.org/fhir/[1-9]\.[0-9]/StructureDefinition/extension-[A-Z]\w*(\.\w+)+(\[x])?")
 # Where extensions are used beyond the contexts R4 published for them: by the specification itself, and as the later
 # extension pack allows. A trailing dot means everything below.
 ALSO_ON: dict[str, tuple[str, ...]] = {
@@ -43,6 +48,9 @@ def check_extension(report: Report, spot: Spot) -> None:
     if parent is not None and parent.type == "Extension" and ":" not in url:
         _check_part(report, spot, parent, url)
         return
+    if ":" not in url:
+        report.error("extension", spot, f"the url of an extension is absolute, unlike '{url}'")
+        return
     if "|" in url:
         report.error("extension", spot, f"the url of an extension has no version: {url}")
         url = url.partition("|")[0]
@@ -56,14 +64,31 @@ def check_extension(report: Report, spot: Spot) -> None:
     if structure.get("context") and not _is_allowed(spot, url, structure["context"]):
         places = ", ".join(str(c.get("expression")) for c in structure["context"])
         report.error("extension", spot, f"the extension {url} is not allowed here, but on {places}")
+    for rule in structure.get("contextInvariant", ()):
+        _check_rule(report, spot, url, rule)
     check_profile(report, spot, url)
+
+
+def _check_rule(report: Report, spot: Spot, url: str, rule: str) -> None:
+    """A rule about the element that holds the extension, which the rule knows as %extension."""
+    holder = spot.parent
+    try:
+        if holder is None:
+            return
+        asked = replace(report.environment(spot), variables={"extension": spot.node})
+        found = compile(rule, holder.type)(holder.node, asked)
+    except FhirError as error:
+        report.add("warning", "processing", spot, f"the rule {rule} could not be evaluated: {error.text}")
+        return
+    if [node.value for node in found] != [True]:
+        report.error("invariant", spot, f"the extension {url} is not allowed here: {rule} does not hold")
 
 
 def _softened(severity: str, url: str) -> str:
     """HL7 publishes extensions for R4 to this day: one of its own that is not known here may be right."""
     if any(name in url for name in EXAMPLES):
         return "information"
-    return "warning" if url.startswith(SD) else severity
+    return "warning" if url.startswith(SD) or OTHER_RELEASE.fullmatch(url) else severity
 
 
 def _check_part(report: Report, spot: Spot, parent: Spot, url: str) -> None:
@@ -100,7 +125,7 @@ def _in_context(spot: Spot, names: set[str], context: Json) -> bool:
     if parent is None:
         return True
     if context.get("type") == "element":
-        return wanted in names
+        return wanted in names or re.sub(r":[^.]*", "", wanted.rpartition("#")[2]) in names
     if context.get("type") == "extension":
         return parent.type == "Extension" and parent.value.get("url") == wanted
     return _in_expression(parent, wanted)
@@ -113,6 +138,7 @@ def places(parent: Spot) -> set[str]:
         names.add("Element")
     if parent.type in model.RESOURCE_TYPES:
         names.add("Resource")
+        names |= _interfaces(parent.type)
     owner, _, name = parent.element.partition(".")
     above = parent.parent
     while above is not None and above.type != owner and "." in above.element:
@@ -123,6 +149,13 @@ def places(parent: Spot) -> set[str]:
         }
         names |= _typed(parent)
     return names
+
+
+@cache
+def _interfaces(type: str) -> set[str]:
+    """What later releases call the resources that have a url: the extensions of HL7 for R4 stand on these."""
+    is_canonical = all(model.element(type, name) is not None for name in ("url", "version", "status"))
+    return {"CanonicalResource", "MetadataResource"} if is_canonical else set()
 
 
 def _typed(parent: Spot) -> set[str]:

@@ -107,25 +107,27 @@ def _check_profiles(report: Report, spot: Spot, kind: Kind, wanted: Definition) 
 
 
 def _check_slices(report: Report, place: str, found: list[Spot], sliced: Definition) -> None:
-    counts = dict.fromkeys([s.id for s in sliced.slices], 0)
-    order = -1
+    """http://hl7.org/fhir/R4/profiling.html#slicing: items in their slices, in order, as often as these allow."""
+    held: dict[int, list[Spot]] = {number: [] for number in range(len(sliced.slices))}
+    order, rules, ended = -1, sliced.slicing.get("rules"), False
     for spot in found:
         number = _slice_of(report, spot, sliced)
         if number is None:
-            if sliced.slicing.get("rules") == "closed":
+            ended = rules == "openAtEnd"
+            if rules == "closed":
                 report.error("structure", spot, f"fits none of the slices, and others are not allowed{by(sliced)}")
             continue
         slice_ = sliced.slices[number]
-        counts[slice_.id] += 1
-        if sliced.slicing.get("ordered") and number < order:
+        held[number].append(spot)
+        if ended or (sliced.slicing.get("ordered") and number < order):
             report.error("structure", spot, f"stands out of order: {slice_.source.get('sliceName')}{by(sliced)}")
         order = max(order, number)
         _check_type(report, spot, slice_)
         check_element(report, spot, slice_)
-        if slice_.slices:
-            _check_slices(report, place, [spot], slice_)
-    for slice_ in sliced.slices:
-        _check_count(report, place, counts[slice_.id], slice_)
+    for number, slice_ in enumerate(sliced.slices):
+        _check_count(report, place, len(held[number]), slice_)
+        if slice_.slices and held[number]:
+            _check_slices(report, place, held[number], slice_)
 
 
 def _slice_of(report: Report, spot: Spot, sliced: Definition) -> int | None:

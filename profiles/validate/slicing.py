@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from profiles.validate.definitions import Definition, Kind
+from profiles.validate.references import target_type
 from profiles.validate.report import Report, find_target
 from profiles.validate.spots import Spot, members, whole
 from profiles.validate.values import fits, same
@@ -43,7 +44,10 @@ def _matches(report: Report, spot: Spot, slice_: Definition, discriminator: Json
     wanted = list(define(report, slice_, path))
     if not wanted:
         return None
-    return _BY[discriminator.get("type", "value")](report, places, wanted, check, path)
+    kind = discriminator.get("type", "value")
+    if kind == "type" and not places and path and path[-1][0] == "resolve":
+        return _tells_type(report, follow(report, [spot], path[:-1]), wanted, path)
+    return _BY[kind](report, places, wanted, check, path)
 
 
 def follow(report: Report, spots: list[Spot], path: list[tuple[str, str]]) -> list[Spot]:
@@ -138,6 +142,13 @@ def _has(report: Report, spot: Spot, wanted: Definition) -> bool:
 
 def _exists(report: Report, places: list[Spot], wanted: list[Definition], check: CheckAgainst, path: Any) -> bool:
     return bool(places) if any(w.min for w in wanted) else not places if any(w.max == 0 for w in wanted) else True
+
+
+def _tells_type(report: Report, references: list[Spot], wanted: list[Definition], path: Any) -> bool:
+    """A target that is out of reach has the type that its reference tells."""
+    codes = {code for w in wanted for kind in w.kinds for code in _codes(report, kind, path)}
+    told = [target_type(report, spot) for spot in references if isinstance(spot.value, dict)]
+    return bool(told) and all(type in codes or (type and "Resource" in codes) for type in told)
 
 
 def _type(report: Report, places: list[Spot], wanted: list[Definition], check: CheckAgainst, path: Any) -> bool:
