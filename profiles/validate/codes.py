@@ -53,13 +53,13 @@ def check_base_binding(report: Report, spot: Spot) -> None:
 
 @cache
 def base_binding(element: str) -> model.Binding | None:
-    """The binding of an element, None where the base check says all there is to say."""
+    """The binding of an element that the full check looks at; the base check knows the code lists of required ones."""
     parent, _, name = element.rpartition(".")
     child = model.element(parent, name.removesuffix("[x]")) if parent else None
     binding = child.binding if child else None
     if binding is None or (binding.strength == "required" and binding.value_set.split("|")[0] in required_codes()):
         return None
-    return binding
+    return binding if binding.strength in WORD or binding.most else None
 
 
 def _is_text(value: Any) -> bool:

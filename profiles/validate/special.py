@@ -21,12 +21,13 @@ UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*[^<>]*>?")
 URIS = "urn:ietf:rfc:3986"
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+SCHEMES = ("urn:", "oid:", "uuid:")
 OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 
 
 def check_uri(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/datatypes.html#uri: UUIDs and OIDs as URIs must be such."""
-    if not isinstance(spot.value, str) or not spot.value.startswith(("urn:", "oid:", "uuid:")):
+    if not isinstance(spot.value, str) or not spot.value.startswith(SCHEMES):
         return
     if not spot.value.startswith("urn:"):
         report.error("value", spot, f"'{spot.value}' must begin with urn:")
