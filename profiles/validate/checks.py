@@ -70,7 +70,10 @@ NEEDS: dict[Check, frozenset[str]] = {
     check_unit: frozenset(("system",)),
 }
 # What tells values that a check has nothing to say of.
-PASSES: dict[Check, Callable[[Any], bool]] = {check_uri: lambda v: not str(v).startswith(SCHEMES)}
+PASSES: dict[Check, Callable[[Any], bool]] = {
+    check_text: lambda v: "<" not in str(v),
+    check_uri: lambda v: not str(v).startswith(SCHEMES),
+}
 
 
 def passes(check: Check) -> Callable[[Any], bool] | None:
@@ -101,7 +104,8 @@ def _checks(type_name: str, element: str, rules: Iterable[Rule], switches: Switc
         yield check_base_binding
     yield check_id
     yield from BY_TYPE.get(type_name, ())
-    yield from (c for c in SPECIAL.get(type_name, ()) if c is not check_text or switches.forbid_html)
+    is_plain = switches.forbid_html or type_name == "string"  # markdown may have some markup
+    yield from (c for c in SPECIAL.get(type_name, ()) if c is not check_text or is_plain)
 
 
 def run(report: Report, checks: Iterable[Check], spot: Spot, broken: bool = False) -> None:
