@@ -18,7 +18,7 @@ from fhir_server.interactions.delete import conditional_delete, delete
 from fhir_server.interactions.history import history
 from fhir_server.interactions.patch import conditional_patch, patch
 from fhir_server.interactions.read import read, vread
-from fhir_server.interactions.search import posted_search, search
+from fhir_server.interactions.search import posted_search, presented, search
 from fhir_server.interactions.update import conditional_update, update
 from fhir_server.operations import invoke, offered
 from fhir_server.store import Store, Transaction
@@ -179,7 +179,7 @@ async def _carried_out(route: Route, request: Request, context: Context) -> Resp
 
 async def handle(request: Request, context: Context) -> Response:
     """Answer a request, errors included, in the format that the client asked for; needs no HTTP."""
-    format = JSON
+    format, request = JSON, presented(request)
     try:
         if is_native(request):
             answer = await native(await perform(request, context), context)

@@ -449,6 +449,17 @@ async def test_binaries_go_in_and_out_as_they_are(context: Context) -> None:
     assert (await ask(context, "GET", "Binary/none")).status == 404
 
 
+async def test_a_posted_form_names_the_format(context: Context) -> None:
+    """R4 http.html#search: parameters of the form and of the URL mean the same; the URL's goes first."""
+    form = "application/x-www-form-urlencoded"
+    found = await ask(context, "POST", "Patient/_search", b"family=Shaw&_format=xml&_pretty=true", content_type=form)
+    assert found.status == 200 and found.body.startswith(b'<?xml version="1.0" encoding="UTF-8"?>\n<Bundle ')
+    found = await ask(context, "POST", "Patient/_search?_format=json", b"_format=xml", content_type=form)
+    assert found.body.startswith(b"{")
+    refused = await ask(context, "POST", "Patient/_search", b"_format=pdf", content_type=form)
+    assert refused.status == 406
+
+
 async def test_a_search_as_ndjson(context: Context) -> None:
     """A resource a line, matches and includes, the next page in a header; 406 for anything but a search."""
     for number in range(3):
@@ -467,6 +478,10 @@ async def test_a_search_as_ndjson(context: Context) -> None:
     both = await ask(context, "GET", "Basic?_include=Basic:subject", accept=accept)
     assert [parse(line)["id"] for line in both.body.splitlines()] == ["b", "n1"]
     assert (await ask(context, "GET", "Patient?family=None", accept=accept)).body == b""
+    warned = await ask(context, "GET", "Patient?_id=n1&nonsense=1", accept=accept, prefer="handling=lenient")
+    match, outcome = map(parse, warned.body.splitlines())
+    assert (match["id"], outcome["resourceType"]) == ("n1", "OperationOutcome")
+    assert "nonsense" in outcome["issue"][0]["diagnostics"]
     wrong = await ask(context, "GET", "Patient?nonsense=1", accept=accept)
     assert (wrong.status, parse(wrong.body)["resourceType"]) == (400, "OperationOutcome")
     for method, place in (("GET", "Patient/n1"), ("GET", "Patient/_history"), ("GET", "metadata"), ("POST", "Patient")):

@@ -7,17 +7,10 @@ from urllib.parse import quote
 import msgspec
 
 
-class Search(msgspec.Struct):
-    """How an entry was found."""
-
-    mode: str = ""
-
-
 class Entry(msgspec.Struct):
     """An entry, its resource as the text it is."""
 
     resource: msgspec.Raw = msgspec.Raw()
-    search: Search = msgspec.field(default_factory=Search)
 
 
 class Answer(msgspec.Struct):
@@ -32,11 +25,11 @@ _READ = msgspec.json.Decoder(Answer).decode
 
 
 def lines(body: bytes) -> bytes:
-    """Matches and what was included, without warnings; an OperationOutcome is one line."""
+    """Matches, what was included, and last what there is to say about the search; each is one line."""
     answer = _READ(body)
     if answer.resourceType != "Bundle":
         return body + b"\n"
-    return b"".join(b"%b\n" % bytes(row.resource) for row in answer.entry if row.search.mode != "outcome")
+    return b"".join(b"%b\n" % bytes(row.resource) for row in answer.entry)
 
 
 def link(body: bytes) -> dict[str, str]:

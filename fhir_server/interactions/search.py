@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
@@ -21,6 +22,7 @@ from search.query import Query, parse
 
 FORM = "application/x-www-form-urlencoded"
 PRESENTATION = frozenset(("_format", "_pretty"))
+_PRESENTED = re.compile(rb"(?:^|&)_(?:format|pretty)=")
 RELATIONS = ("first", "prev", "next")
 
 
@@ -34,6 +36,14 @@ async def posted_search(request: Request, context: Context) -> Response:
     except ValueError as error:
         raise FhirError("too-costly", "The form has too many values, or is not UTF-8.") from error
     return await search(replace(request, query=[*request.query, *form]), context)
+
+
+def presented(request: Request) -> Request:
+    """The request with the `_format` and `_pretty` of a posted form, which count as those of the URL do."""
+    if request.method != "POST" or request.parts[-1:] != ("_search",) or not _PRESENTED.search(request.body):
+        return request
+    pairs = parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
+    return replace(request, query=[*request.query, *(pair for pair in pairs if pair[0] in PRESENTATION)])
 
 
 async def search(request: Request, context: Context) -> Response:
