@@ -320,18 +320,26 @@ class Composer:
         return lambda code: found.system.locate(code) is not None and all(s.holds(code) for s in selections)
 
     def _of_expansion(self) -> Iterator[Item]:
-        stack = list(reversed(self.value_set.get("expansion", {}).get("contains", ())))
+        """What a value set that is nothing but an expansion lists, each under the entry that it is in."""
+        rows = reversed(self.value_set.get("expansion", {}).get("contains", ()))
+        stack: list[tuple[Json, Key | None]] = [(entry, None) for entry in rows]
         while stack:
-            entry = stack.pop()
-            stack += reversed(entry.get("contains", ()))
-            system, code = entry.get("system", ""), entry.get("code")
-            if code is not None and not entry.get("abstract"):
-                found = self.sets.system(system, entry.get("version"), self.supplements)
-                known = found is not None and found.system.locate(code) is not None
-                names = tuple(list_names(entry, self.value_set))
-                item = Item((system, entry.get("version"), code), found if known else None, entry, names)
-                if self._named(item):
-                    yield item
+            entry, above = stack.pop()
+            item = self._of_entry(entry, above)
+            stack += [(inner, item.key if item else above) for inner in reversed(entry.get("contains", ()))]
+            if item and self._named(item):
+                yield item
+
+    def _of_entry(self, entry: Json, above: Key | None) -> Item | None:
+        system, version, code = entry.get("system", ""), entry.get("version"), entry.get("code")
+        options = self.options
+        if code is None or (options.exclude_not_for_ui and entry.get("abstract")):
+            return None
+        found = self.sets.system(system, version, self.supplements)
+        known = found if found is not None and found.system.locate(code) is not None else None
+        if options.active_only and (entry.get("inactive") or (known and known.system.inactive(code))):
+            return None
+        return Item((system, version, code), known, entry, tuple(list_names(entry, self.value_set)), above)
 
 
 def _every(code: str) -> bool:

@@ -203,9 +203,9 @@ class _Writer:
         if extensions:
             row["extension"] = extensions
         row["system"] = system
-        if concept.abstract:
+        if concept.abstract or entry.get("abstract"):
             row["abstract"] = True
-        if concept.inactive:
+        if concept.inactive or entry.get("inactive"):
             row["inactive"] = True
         if version and (self.by_version or entry.get("version")):
             row["version"] = version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -54,7 +54,11 @@ def _is_a(system: System, name: str, value: str) -> Selection:
 
 
 def _numbered(system: PackedSystem, top: str, *, itself: bool) -> Selection:
-    numbers = system.below(top, itself=itself)
+    return _by_number(system, system.below(top, itself=itself))
+
+
+def _by_number(system: System, numbers: Sequence[int]) -> Selection:
+    assert isinstance(system, PackedSystem)
     known = numbers if isinstance(numbers, range) else frozenset(numbers)
     return Selection(lambda: Codes(system, numbers), lambda code: system.number(code) in known, known)
 
@@ -108,6 +112,10 @@ def _equal(system: System, name: str, value: str) -> Selection:
         return _related(system, name, value)
     # A boolean that is not given is false (http://hl7.org/fhir/R4/codesystem-concept-properties.html).
     absent = value == "false" and _boolean(system, name)
+    if isinstance(system, PackedSystem) and (not absent or name in system.everywhere):
+        numbers = system.having(name, value)
+        if numbers is not None:
+            return _by_number(system, numbers)
     return _where(system, lambda code: _has(system.values(code, name), value, absent))
 
 
@@ -129,12 +137,30 @@ def _boolean(system: System, name: str) -> bool:
     return any(p.get("code") == name and p.get("type") == "boolean" for p in system.about.get("property", ()))
 
 
+def values_of(system: System, code: str, name: str) -> Iterable[str]:
+    """The values of a property, the codes directly above and below too."""
+    if name in ("parent", "child"):
+        return system.parents(code) if name == "parent" else system.children(code)
+    return system.values(code, name)
+
+
 def _in(system: System, name: str, value: str) -> Selection:
     wanted = {v.strip() for v in value.split(",")}
+    if isinstance(system, PackedSystem):
+        numbers = _numbers_of(system, name, wanted)
+        if numbers is not None:
+            return _by_number(system, sorted(numbers))
     if name in _CONCEPT:
         codes = {c for v in wanted if (c := _known(system, v)) is not None}
         return _where(system, codes.__contains__)
-    return _where(system, lambda code: not wanted.isdisjoint(system.values(code, name)))
+    return _where(system, lambda code: not wanted.isdisjoint(values_of(system, code, name)))
+
+
+def _numbers_of(system: PackedSystem, name: str, wanted: Iterable[str]) -> set[int] | None:
+    if name in _CONCEPT:
+        return {number for v in wanted if (number := system.number(v)) is not None}
+    found = [system.having(name, v) for v in wanted]
+    return None if None in found else {number for numbers in found for number in numbers or ()}
 
 
 def _not_in(system: System, name: str, value: str) -> Selection:
@@ -145,10 +171,7 @@ def _not_in(system: System, name: str, value: str) -> Selection:
 def _exists(system: System, name: str, value: str) -> Selection:
     if value not in ("true", "false"):
         raise FhirError("invalid", f"The filter '{name} exists' takes true or false, not '{value}'")
-    if name in ("parent", "child"):
-        of = system.parents if name == "parent" else system.children
-        return _where(system, lambda code: any(True for _ in of(code)) == (value == "true"))
-    return _where(system, lambda code: any(True for _ in system.values(code, name)) == (value == "true"))
+    return _where(system, lambda code: any(True for _ in values_of(system, code, name)) == (value == "true"))
 
 
 @lru_cache(maxsize=256)
@@ -167,7 +190,7 @@ def _regex(system: System, name: str, value: str) -> Selection:
     fits = _pattern(value)
     if name in _CONCEPT:
         return _where(system, lambda code: bool(fits(code)))
-    return _where(system, lambda code: any(fits(v) for v in system.values(code, name)))
+    return _where(system, lambda code: any(fits(v) for v in values_of(system, code, name)))
 
 
 FILTERS: dict[str, Callable[[System, str, str], Selection]] = {

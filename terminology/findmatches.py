@@ -7,13 +7,16 @@ from itertools import islice
 
 from profiles.outcome import FhirError
 from terminology.concepts import Json, text_of
-from terminology.filters import refuse_unknown_properties
+from terminology.filters import refuse_unknown_properties, values_of
 from terminology.library import Library
 from terminology.lookup import resolve
+from terminology.packed import Codes, PackedSystem
 from terminology.request import Parameters, answer, options_of, parameter
 from terminology.systems import System
 
 _MOST = 100
+# Of more values than these each concept is asked.
+_FEW = 100
 
 
 def find_matches(library: Library, parameters: Parameters, code_system: Json | None = None) -> Json:
@@ -45,29 +48,27 @@ def _value(part: Parameters) -> str:
 def _matching(system: System, pairs: list[tuple[str, str]], exact: bool) -> Iterator[str]:
     accepted = [(name, {value} if exact else _with_below(system, value)) for name, value in pairs]
     for code in _candidates(system, accepted):
-        if all(not values.isdisjoint(_values(system, code, name)) for name, values in accepted):
+        if all(not values.isdisjoint(values_of(system, code, name)) for name, values in accepted):
             yield code
 
 
 def _candidates(system: System, accepted: list[tuple[str, set[str]]]) -> Iterable[str]:
-    """Of codes with a certain parent or child only those that have it, of others all."""
+    """Of codes with a certain value only those that have it, where that can be found without reading them all."""
     for name, values in accepted:
         if name in ("parent", "child", "code"):
             known = [c for v in sorted(values) if (c := system.locate(v)) is not None]
             of = {"parent": system.children, "child": system.parents}.get(name)
             return dict.fromkeys(code for each in known for code in (of(each) if of else (each,)))
+        if isinstance(system, PackedSystem) and len(values) <= _FEW:
+            found = [system.having(name, value) for value in values]
+            if None not in found:
+                return Codes(system, sorted({number for numbers in found for number in numbers or ()}))
     return system.codes()
 
 
 def _with_below(system: System, value: str) -> set[str]:
     known = system.locate(value)
     return {value} if known is None else {value, known, *system.descendants(known)}
-
-
-def _values(system: System, code: str, name: str) -> Iterable[str]:
-    if name in ("parent", "child"):
-        return system.parents(code) if name == "parent" else system.children(code)
-    return system.values(code, name)
 
 
 def _match(system: System, code: str, pairs: list[tuple[str, str]]) -> Json:

@@ -6,9 +6,10 @@ Billable, chapter and block are read off the tree; excludes, code first and the 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 
 from terminology.concepts import Json, value_of
@@ -35,6 +36,8 @@ _NEWBORN_DAYS = 28
 class Icd10(PackedSystem):
     """A packed table of ICD-10 with the properties that follow from the tree."""
 
+    everywhere = frozenset(("billable",))
+
     def derived(self, number: int) -> Iterable[Json]:
         """`billable`, `chapter` and `block`."""
         return self._tree(number)
@@ -48,6 +51,27 @@ class Icd10(PackedSystem):
                 if p["code"] == name
             ]
         return super().values(code, name)
+
+    def having(self, name: str, value: str) -> Sequence[int] | None:
+        """Those of the tree: by going over its numbers, once for each value."""
+        if name not in _TREE:
+            return super().having(name, value)
+        if (name, value) not in self._in_tree:
+            self._in_tree[name, value] = array("I", self._having(name, value))
+        return self._in_tree[name, value]
+
+    @cached_property
+    def _in_tree(self) -> dict[tuple[str, str], Sequence[int]]:
+        return {}
+
+    def _having(self, name: str, value: str) -> Iterator[int]:
+        if name == "billable":
+            wanted = {"true": True, "false": False}.get(value)
+            numbers: Iterable[int] = range(self._total) if self.url == _CM and wanted is not None else ()
+            yield from (number for number in numbers if self._is_billable(number) == wanted)
+        elif self.number(value) is not None:
+            below = self.below(value)
+            yield from (number for number in below if value in self.values(self.code(number), name))
 
     def _tree(self, number: int) -> Iterator[Json]:
         if self.url == _CM:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from terminology.listed import listed
 from terminology.messages import refuse
 from terminology.request import Options
 from terminology.systems import Resolved
-from terminology.verdict import Verdict, under
+from terminology.verdict import Noted, Verdict, under
 from terminology.versions import canonical, more_detailed, split_canonical
 
 
@@ -150,12 +150,10 @@ class Checker:
     def check(self, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
         """True, False, or None where a code system that is needed is not known."""
         if "compose" not in self.value_set and "expansion" in self.value_set:
-            return self._in_expansion(asked, found)
+            return self._in_expansion(asked, verdict, found)
         result, said = self._any_include(asked, found)
         for trial in said:
             verdict.merge(trial)
-        if result and self._excluded(asked):
-            return False
         return result
 
     def _any_include(self, asked: Asked, found: Found) -> tuple[bool | None, list[Verdict]]:
@@ -165,6 +163,8 @@ class Checker:
         for number, row in enumerate(self.compose.get("include", ())):
             trial = Verdict()
             result = self._included(number, row, asked, trial, found)
+            if result and self._excluded(asked, found.system):
+                result = False
             if result is None or (result and not trial.failed):
                 return result, [*said, trial] if result is None else [trial]
             faulty = trial if result and faulty is None else faulty
@@ -252,12 +252,12 @@ class Checker:
         if concept.abstract and not options.abstract_ok:
             verdict.add("ABSTRACT_CODE_NOT_ALLOWED", place, system=system.url, code=code)
             return False
-        _note_status(concept, asked, verdict)
+        normal = code if code != asked.code else None
+        verdict.noted[asked.place] = Noted(asked.code, concept.status, concept.inactive, normal)
         if concept.inactive and (self._active_only or options.active_only):
             verdict.add("STATUS_CODE_WARNING_CODE", place, code=asked.code)
             return False
-        if code != asked.code:
-            verdict.normal = code
+        if normal:
             words = {"code": asked.code, "correct": code, "system": system.canonical}
             verdict.add("CODE_CASE_DIFFERENCE", place, **words)
         self._listed(row, code, system, place, verdict, found)
@@ -276,16 +276,18 @@ class Checker:
             words = {"code": code, "system": system.url, "url": self.name, "status": status}
             verdict.add("CONCEPT_DEPRECATED_IN_VALUESET", place, **words)
 
-    def _excluded(self, asked: Asked) -> bool:
+    def _excluded(self, asked: Asked, used: Resolved | None) -> bool:
+        """Whether the code is taken out again, as one of the version that it was found in."""
         start = len(self.compose.get("include", ()))
-        return any(self._excludes(start + i, row, asked) for i, row in enumerate(self.compose.get("exclude", ())))
+        rows = enumerate(self.compose.get("exclude", ()), start)
+        return any(self._excludes(number, row, asked, used) for number, row in rows)
 
-    def _excludes(self, number: int, row: Json, asked: Asked) -> bool:
-        return self._plainly_in(number, row, asked) and all(
+    def _excludes(self, number: int, row: Json, asked: Asked, used: Resolved | None) -> bool:
+        return self._plainly_in(number, row, asked, used) and all(
             other.check(asked, Verdict(), Found()) for other in self._imports[number]
         )
 
-    def _plainly_in(self, number: int, row: Json, asked: Asked) -> bool:
+    def _plainly_in(self, number: int, row: Json, asked: Asked, used: Resolved | None) -> bool:
         if "system" not in row:
             return True
         if row["system"] != asked.system:
@@ -293,21 +295,31 @@ class Checker:
         system = self.sets.system(row["system"], row.get("version"), self.supplements)
         if system is None:
             raise unknown_for_expansion(self.sets.library, row["system"], row.get("version"))
-        if asked.version and row.get("version") and system.version != asked.version:
+        if row.get("version") and used is not None and used.version and system.version != used.version:
             return False
         code = system.system.locate(asked.code)
         return code is not None and self._selected(number, row, system, code)
 
-    def _in_expansion(self, asked: Asked, found: Found) -> bool:
-        entry = self._expanded.get((asked.system, asked.code))
+    def _in_expansion(self, asked: Asked, verdict: Verdict, found: Found) -> bool:
+        entry, options = self._expanded.get((asked.system, asked.code)), self.sets.options
         if entry is None or (asked.version and entry.get("version") and entry["version"] != asked.version):
             return False
         found.system = self.sets.system(asked.system or "", asked.version or entry.get("version"), self.supplements)
         code = found.system.system.locate(asked.code) if found.system else None
+        inactive, status = bool(entry.get("inactive")), None
         if found.system and code is not None:
             found.concept = found.system.concept(code)
+            inactive, status = inactive or found.concept.inactive, found.concept.status
         found.extra += list_names(entry, self.value_set)
-        return True
+        verdict.noted[asked.place] = Noted(asked.code, status, inactive)
+        place = under(asked.place, "code")
+        if entry.get("abstract") and not options.abstract_ok:
+            verdict.add("ABSTRACT_CODE_NOT_ALLOWED", place, system=asked.system, code=asked.code)
+        elif inactive and options.active_only:
+            verdict.add("STATUS_CODE_WARNING_CODE", place, code=asked.code)
+        else:
+            return True
+        return False
 
     @cached_property
     def _expanded(self) -> dict[tuple[str | None, str], Json]:
@@ -320,20 +332,15 @@ class Checker:
 
     def systems_of(self, code: str) -> list[str]:
         """The systems of the value set that know the code, for a request that names none."""
-        systems: dict[str, None] = {}
+        return [
+            s for s in dict.fromkeys(self._systems(code)) if self.check(Asked("", s, None, code), Verdict(), Found())
+        ]
+
+    def _systems(self, code: str) -> Iterator[str]:
+        if "compose" not in self.value_set and "expansion" in self.value_set:
+            yield from (system for system, known in self._expanded if known == code and system)
         for number, row in enumerate(self.compose.get("include", ())):
             if "system" in row:
-                asked = Asked("", row["system"], None, code)
-                if self._included(number, row, asked, Verdict(), Found()) and not self._excluded(asked):
-                    systems[row["system"]] = None
-            else:
-                inner = [other.systems_of(code) for other in self._imports[number]]
-                systems.update(dict.fromkeys(s for s in inner[0] if all(s in i for i in inner)) if inner else {})
-        if "expansion" in self.value_set and "compose" not in self.value_set:
-            systems.update({s: None for s, c in self._expanded if c == code and s})
-        return list(systems)
-
-
-def _note_status(concept: Concept, asked: Asked, verdict: Verdict) -> None:
-    verdict.status, verdict.status_code = concept.status, asked.code
-    verdict.inactive_at = (asked.place or "code") if concept.inactive else None
+                yield row["system"]
+            elif self._imports[number]:
+                yield from self._imports[number][0].systems_of(code)

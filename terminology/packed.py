@@ -10,6 +10,7 @@ from typing import overload
 import msgspec
 
 from profiles.outcome import FhirError
+from terminology.carriers import places
 from terminology.concepts import Concept, Json, designation, text_of, value_of
 from terminology.pack import ABSTRACT, INACTIVE, MAGIC, slot_of
 from terminology.wording import Index, rank, tokens
@@ -42,6 +43,8 @@ class Codes(Sequence[str]):
         return map(self.system.code, self.numbers)
 
 
+# Properties that are no part of a concept's record.
+_OWN = frozenset(("code", "display", "inactive", "notSelectable", "parent", "child"))
 # So many of the best matches are put in order by their display: what it says itself goes before synonyms.
 _HEAD = 100
 
@@ -75,7 +78,12 @@ class Ranked(Sequence[int]):
 
 
 class PackedSystem:
-    """Reads a packed table; `data` may be a memory-mapped file."""
+    """Reads a packed table; `data` may be a memory-mapped file.
+
+    `everywhere` are properties that every concept has a value of.
+    """
+
+    everywhere: frozenset[str] = frozenset()
 
     def __init__(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -236,6 +244,13 @@ class PackedSystem:
         if name == "designation":
             return [d.get("value", "") for d in extra.get("designation", ())]
         return [text_of(value_of(p)[1]) for p in extra.get("property", ()) if p.get("code") == name]
+
+    def having(self, name: str, value: str) -> Sequence[int] | None:
+        """The numbers of the concepts that have a value of a property; None where each has to be asked."""
+        if name in _OWN:
+            return None
+        found = places(self._parts["extra"], self._ints["extra_at"], value)
+        return [number for number in found if value in self.values(self.code(number), name)]
 
     @cached_property
     def _index(self) -> Index:

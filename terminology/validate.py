@@ -18,7 +18,7 @@ from terminology.membership import Checker, Found, MissingImport, ValueSets, che
 from terminology.messages import refuse
 from terminology.request import Options, Parameters, answer, of_resource, options_of, parameter
 from terminology.systems import Resolved
-from terminology.verdict import Verdict, under
+from terminology.verdict import Noted, Verdict, under
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NOTHING_TO_CHECK = (
@@ -248,7 +248,9 @@ class _Validation:
         system = asked.system or ""
         if not _ABSOLUTE.match(system):
             self.verdict.add("Terminology_TX_System_Relative", under(asked.place, "system"))
-        known = self.checker.sets.system(system, asked.version, self.checker.supplements)
+        # In the version that the value set has looked in, unless the value names one itself.
+        used = None if asked.version or found.system is None or found.system.url != system else found.system
+        known = used or self.checker.sets.system(system, asked.version, self.checker.supplements)
         if known is None:
             self._explain_system(asked, system, ok)
             return
@@ -287,14 +289,15 @@ class _Validation:
         self.verdict.add(name, under(self.coded.place(0), "code"), codes=codes, url=self.checker.name)
 
     def _note_status(self) -> None:
-        verdict, code = self.verdict, self.verdict.status_code
-        if verdict.inactive_at is not None:
-            status = verdict.status or "inactive"
-            words = {"code": code, "status": status if status == "inactive" else f"{status} and inactive"}
-            verdict.add("INACTIVE_CONCEPT_FOUND", verdict.inactive_at, **words)
-        elif (verdict.status or "").lower() == "deprecated":
-            place = {"code": "code", "coding": "Coding"}.get(self.coded.mode, "CodeableConcept")
-            verdict.add("DEPRECATED_CONCEPT_FOUND", place, code=code)
+        """Hints on every code that was found and should not be used any more."""
+        for place, noted in self.verdict.noted.items():
+            if noted.inactive:
+                status = noted.status or "inactive"
+                words = {"code": noted.code, "status": status if status == "inactive" else f"{status} and inactive"}
+                self.verdict.add("INACTIVE_CONCEPT_FOUND", place or "code", **words)
+            elif (noted.status or "").lower() == "deprecated":
+                where = {"code": "code", "coding": "Coding"}.get(self.coded.mode, "CodeableConcept")
+                self.verdict.add("DEPRECATED_CONCEPT_FOUND", where, code=noted.code)
 
     def _rows(self, checked: Sequence[_Coding], ok: bool | None) -> list[Json | None]:
         plain = self.coded.mode != "codeableConcept"
@@ -302,14 +305,19 @@ class _Validation:
         rows = self._of_coding(chosen, plain) if chosen else []
         unknown = "x-unknown-system" if ok is False else "x-caused-by-unknown-system"
         rows += [parameter(unknown, system, "Canonical") for system in self.verdict.unknown]
-        rows += [parameter("normalized-code", self.verdict.normal, "Code")]
-        if self.verdict.inactive_at is not None:
-            rows.append(parameter("inactive", True))
-        if self.verdict.status and self.verdict.status not in ("inactive", "active"):
-            rows.append(parameter("status", self.verdict.status, "Code"))
+        noted = self._noted(checked, chosen)
+        rows += [parameter("normalized-code", noted.normal, "Code"), parameter("inactive", noted.inactive or None)]
+        if noted.status not in ("inactive", "active"):
+            rows.append(parameter("status", noted.status, "Code"))
         if self.coded.concept is not None:
             rows.append(parameter("codeableConcept", self.coded.concept, "CodeableConcept"))
         return rows
+
+    def _noted(self, checked: Sequence[_Coding], chosen: _Coding | None) -> Noted:
+        """What is known of the coding that the answer names; where it names none, of the last that was found."""
+        if chosen is None:
+            return next(reversed(self.verdict.noted.values()), Noted(""))
+        return self.verdict.noted.get(self.coded.place(checked.index(chosen)), Noted(""))
 
     def _of_coding(self, chosen: _Coding, plain: bool) -> list[Json | None]:
         found = chosen.found

@@ -16,17 +16,24 @@ def under(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A code that was found: as it was given, its status, whether it is inactive, and how its system writes it."""
+
+    code: str
+    status: str | None = None
+    inactive: bool = False
+    normal: str | None = None
+
+
 @dataclass(slots=True)
 class Verdict:
-    """Issues, the texts for `message`, unknown systems, and what is known of the code that was found."""
+    """Issues, the texts for `message`, unknown systems, and the codes that were found by their places."""
 
     issues: list[Issue] = field(default_factory=list)
     texts: dict[str, None] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
-    inactive_at: str | None = None
-    status: str | None = None
-    status_code: str | None = None
-    normal: str | None = None
+    noted: dict[str, Noted] = field(default_factory=dict)
     implied: str | None = None
 
     def add(self, name: str, place: str = "", *, severity: str | None = None, **words: str | None) -> None:
@@ -42,9 +49,7 @@ class Verdict:
         self.issues += [i for i in other.issues if i not in self.issues]
         self.texts |= other.texts
         self.unknown |= other.unknown
-        self.normal = other.normal or self.normal
-        if other.status_code is not None:
-            self.inactive_at, self.status, self.status_code = other.inactive_at, other.status, other.status_code
+        self.noted |= other.noted
 
     @property
     def failed(self) -> bool:

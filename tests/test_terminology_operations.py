@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, of_record
 from terminology.codes import expand_codes, member_of, search_codes, subsumes
+from terminology.icd10 import Icd10
 from terminology.request import Parameters
 from tests.terminology_world import (
     ANIMALS,
@@ -82,6 +83,30 @@ def test_matches_are_found_by_their_properties() -> None:
     assert [m["part"][0]["valueCoding"]["code"] for m in found["parameter"]] == ["dog", "bird"]
     wide = ask(KNOWN, "CodeSystem", "find-matches", row, system=ANIMALS)
     assert [m["part"][0]["valueCoding"]["code"] for m in wide["parameter"]] == ["dog", "bird", "owl", "poodle"]
+
+
+HAVING = {
+    ("billable", "true"): lambda s, c: s.billable(c),
+    ("billable", "false"): lambda s, c: not s.billable(c),
+    ("chapter", "4"): lambda s, c: "4" in s.values(c, "chapter"),
+    ("excludes1", "type 1 diabetes mellitus (E10.-)"): lambda s, c: (
+        "type 1 diabetes mellitus (E10.-)" in s.values(c, "excludes1")
+    ),
+    ("excludes1", "nobody says so"): lambda s, c: False,
+}
+
+
+@pytest.mark.parametrize("name, text", HAVING)
+def test_codes_with_a_property_are_found_without_reading_all(name: str, text: str) -> None:
+    """Those that a look at every concept of ICD-10-CM finds, in their order."""
+    icd = library().code_system(ICD10)
+    assert isinstance(icd, Icd10)
+    numbers = icd.having(name, text)
+    assert numbers is not None
+    assert [icd.code(n) for n in numbers] == [code for code in icd.codes() if HAVING[name, text](icd, code)]
+    row = {"system": ICD10, "filter": [{"property": name, "op": "=", "value": text}]}
+    asked = {"name": "valueSet", "resource": value_set("having", row)}
+    assert ask(library(), "ValueSet", "expand", asked, count=0)["expansion"]["total"] == len(numbers)
 
 
 FRENCH, GERMAN = "http://example.org/fr", "http://example.org/de"
