@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -149,12 +150,52 @@ async def test_fhirpath(context: Context) -> None:
     assert await results("name") == [{"valueHumanName": {"family": "Shaw"}}]
     assert await results("active and true") == [{"valueBoolean": True}]
     assert await results("1 + 1") == [{"valueInteger": 2}]
-    assert await results("nothing") == []
+    assert await results("name.suffix") == []
     assert (await results("contact"))[0]["extension"][0]["valueString"] == '{"gender":"other"}'
     assert (await results("$this"))[0]["resource"]["resourceType"] == "Patient"
+    assert await results("name.trace('n', family).exists()") == [
+        {"valueBoolean": True},
+        {"part": [{"name": "name", "valueString": "n"}, {"name": "value", "valueString": '"Shaw"'}]},
+    ]
+    alone = await ask(context, "GET", "$fhirpath?expression=1.587.lowBoundary(2)")
+    assert content(alone)["parameter"] == [{"name": "result", "valueDecimal": Decimal("1.58")}]
     stored = await ask(context, "GET", "Patient/p1/$fhirpath?expression=Patient.id")
     assert content(stored)["parameter"] == [{"name": "result", "valueId": "p1"}]
     assert (await ask(context, "GET", "Patient/p1/$fhirpath?expression=1%2B%2B")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("nothing", "Patient has no element nothing"),
+        ("(birthDate as Period).unit", "Period has no element unit"),
+        ("name.as(HumanName)", "as needs a single item, not 2"),
+        ("Observation.status", "The context is a Patient, not a Observation"),
+        ("children().first()", "first() needs an order"),
+        ("name.(", "Unexpected"),
+    ],
+)
+async def test_fhirpath_is_strict(context: Context, expression: str, text: str) -> None:
+    """What the specification calls an error is 400 (N1, Type safety and strict evaluation)."""
+    sent = patient(name=[{"family": "A"}, {"family": "B"}], birthDate="1987")
+    asked = parameters(expression={"valueString": expression}, resource={"resource": sent})
+    answer = await ask(context, "POST", "$fhirpath", asked)
+    assert (answer.status, text in text_of(answer)) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (5, "Parameters.parameter must be an array."),
+        (["x"], "Parameters.parameter[0] must be an object."),
+        ([{"name": "expression", "part": 5}], "Parameters.parameter[0].part must be an array."),
+        ([{"name": "expression", "part": [{"name": "a", "part": [3]}]}], "part[0].part[0] must be an object."),
+    ],
+)
+async def test_misshapen_parameters_are_named(context: Context, rows: Any, text: str) -> None:
+    for url in ("$fhirpath", "Patient/p1/$meta-add", "ValueSet/$expand", "Observation/$lastn", "$convert"):
+        answer = await ask(context, "POST", url, {"resourceType": "Parameters", "parameter": rows})
+        assert (answer.status, text in text_of(answer)) == (400, True), (url, answer.body)
 
 
 async def test_diff(context: Context) -> None:

@@ -29,7 +29,7 @@ from fhir_server.operations import (
     validate,
 )
 from fhir_server.operations.call import Call, Operation, Row, operation_of
-from fhir_server.operations.parameters import given
+from fhir_server.operations.parameters import given, refuse_misshapen
 from fhir_server.writing.resource import body_of
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError, Issue
@@ -129,6 +129,8 @@ async def _run(request: Request, context: Context) -> Response:
     if request.method == "POST" and not operation.raw and (request.body or request.resource is not None):
         examined = faults if operation.examines else None
         sent = packages.packaged(request) if packages.is_package(request) else await body_of(request, context, examined)
+    if sent is not None and sent.get("resourceType") == "Parameters":
+        refuse_misshapen(sent)
     path = request.parts[:-1]
     type = path[0] if path else ""
     parameters = {} if operation.open else given(operation, request.query, sent, type)

@@ -15,7 +15,6 @@ from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
 from profiles.json import encode
 from profiles.model import RESOURCE_TYPES, element
-from profiles.outcome import FhirError
 from terminology.library import Library
 
 # Functions that ask the terminology.
@@ -29,31 +28,39 @@ SYSTEM = {"DateTime": "dateTime"}
 
 
 async def run(call: Call, context: Context) -> Response:
-    """Parameters with one `result` for each item, typed."""
+    """Parameters with one `result` for each item, typed, and what was traced; strict, and without a resource too."""
     resource = call.one("resource")
-    if resource is None:
-        if not call.id:
-            raise FhirError("required", "$fhirpath needs the parameter resource.", "resource", status=400)
+    if resource is None and call.id:
         resource = await stored_resource(call, context)
     expression = str(call.one("expression"))
     if any(name in expression for name in TERMINOLOGY):
         # What it needs of stored definitions is looked up between two tries, so it cannot run beside the others.
         work = partial(_evaluated, expression, resource, context)
-        nodes = await terms_of(context.store, context.registry).ask(work)
+        rows = await terms_of(context.store, context.registry).ask(work)
     else:
-        nodes = await asyncio.to_thread(_evaluated, expression, resource, context)
-    rows = [result(node) for node in nodes]
+        rows = await asyncio.to_thread(_evaluated, expression, resource, context)
     return resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
 
 
-def _evaluated(expression: str, resource: Resource, context: Context, terminology: Library | None = None) -> list[Node]:
+def _evaluated(
+    expression: str, resource: Resource | None, context: Context, terminology: Library | None = None
+) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
     environment = Environment(
         now=context.now(),
         member_of=membership(terminology) if terminology else None,
         subsumes=subsumption(terminology) if terminology else None,
+        trace=lambda name, values: told.append(traced(name, values)),
     )
-    found: list[Node] = list(compile(expression)(resource, environment))
-    return found
+    kind = resource["resourceType"] if resource else None
+    found = compile(expression, kind, strict=True)(resource, environment)
+    return [result(node) for node in found] + told
+
+
+def traced(name: str, values: list[Any]) -> dict[str, Any]:
+    """What trace() logged: its name and each value as JSON (N1, section trace)."""
+    parts = [{"name": "value", "valueString": encode(value).decode()} for value in values]
+    return {"name": "trace", "part": [{"name": "name", "valueString": name}, *parts]}
 
 
 def result(node: Node) -> dict[str, Any]:

@@ -50,6 +50,20 @@ def given(operation: Operation, query: Pairs, sent: Resource | None, type: str =
     return found
 
 
+def refuse_misshapen(sent: Resource) -> None:
+    """FhirError for Parameters whose rows or parts are no array of objects: every operation goes through them."""
+    rows: list[tuple[str, Any]] = [("Parameters.parameter", sent.get("parameter", []))]
+    while rows:
+        place, value = rows.pop()
+        if not isinstance(value, list):
+            raise FhirError("structure", f"{place} must be an array.", place)
+        for number, row in enumerate(value):
+            if not isinstance(row, dict):
+                raise FhirError("structure", f"{place}[{number}] must be an object.", f"{place}[{number}]")
+            if "part" in row:
+                rows.append((f"{place}[{number}].part", row["part"]))
+
+
 def _row(operation: Operation, name: str) -> dict[str, Any]:
     for row in operation.inputs:
         if row["name"] == name:
