@@ -6,7 +6,7 @@ last update, and, where no entry can tell, its body.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -97,13 +97,16 @@ class Body:
 class Chain:
     """A reference under one of `keys` leads to a resource of type `target` for which `where` holds.
 
-    `how` is "reference", or "canonical" where the entries are canonical urls of the target.
+    `how` is "reference", or "canonical" where the entries are canonical urls of the target. `inside` is what holds for
+    a contained resource that is referred to, `read` tells its entries.
     """
 
     keys: tuple[str, ...]
     target: str
     where: Clause
     how: str = "reference"
+    inside: Clause | None = None
+    read: Callable[[Resource], Sequence[str]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class Has:
     source: str
     own_types: tuple[str, ...]
     where: Clause
+    how: str = "reference"  # or "canonical", as of a Chain
 
 
 @dataclass(frozen=True, slots=True)

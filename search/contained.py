@@ -6,10 +6,9 @@ resource, only the body tells.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from search.clauses import ALWAYS, Between, Body, Clause, Every, Kinds, OneOf, Resource, Some, every, some
-from search.entries import MARK, entries
+from search.clauses import Body, Clause, OneOf, Resource, every, some
+from search.entries import entries
+from search.marks import MARK, marked
 from search.matches import matches
 from search.params import TYPE_CODES, Registry
 from search.query import Query
@@ -34,17 +33,3 @@ def fitting(resource: Resource, query: Query, registry: Registry) -> list[Resour
     """The contained resources that match."""
     found = [c for c in resource.get("contained", ()) if c.get("resourceType") in (query.types or TYPE_CODES)]
     return [c for c in found if matches(query.where, entries(c, registry), c)]
-
-
-def marked(clause: Clause) -> Clause:
-    """What the entries of a container must have, at least."""
-    if isinstance(clause, OneOf):
-        return OneOf(tuple(MARK + text for text in clause.texts))
-    if isinstance(clause, Between):
-        within = (clause.within[0] + 1, *clause.within[1:]) if clause.within else None
-        return replace(clause, low=MARK + clause.low, high=MARK + clause.high, within=within)
-    if isinstance(clause, Every):
-        return every(marked(c) for c in clause.clauses if not isinstance(c, Kinds))
-    if isinstance(clause, Some):
-        return some(marked(c) for c in clause.clauses)
-    return ALWAYS

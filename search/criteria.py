@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from profiles import model
 from profiles.outcome import FhirError
 from search.clauses import NEVER, Chain, Clause, Has, Ids, OneOf, every, some
+from search.entries import entries
 from search.params import TYPE_CODES, Parameter, Registry
 from search.types import MANY, MATCH, modifiers
 from search.types.reference import possible
@@ -106,7 +108,7 @@ class Criteria:
         """A link per way an entry names the target: by its id, by its canonical url."""
         keys = tuple(a.key for a in parameter.atoms if target in possible(parameter, a))
         if keys and where != NEVER:
-            yield Chain(keys, target, where)
+            yield Chain(keys, target, where, inside=where, read=partial(entries, registry=self.registry))
         canonical = tuple(a.key for a in parameter.atoms if any(r.type == "canonical" for r in a.place.routes))
         if canonical and where != NEVER and self.registry.lookup(target, "url"):
             yield Chain(canonical, target, where, "canonical")
@@ -133,7 +135,17 @@ class Criteria:
             wanted = f" to a {' or '.join(types)}" if types else ""
             raise FhirError("invalid", f"{name}: {source}.{code} is no reference{wanted}")
         where = inner(source, rest)
-        return some(Has(tuple(found), source, own, where) for own, found in keys.items())
+        named = Has(*self._canonical(parameter, types, source), where, "canonical")
+        found = [Has(tuple(found), source, own, where) for own, found in keys.items()]
+        return some([*found, named] if named.own_types else found)
+
+    def _canonical(
+        self, parameter: Parameter, types: Sequence[str], source: str
+    ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+        """The keys of canonical urls, the source, and the types that can be meant by them."""
+        atoms = [a for a in parameter.atoms if any(r.type == "canonical" for r in a.place.routes)]
+        own = dict.fromkeys(t for a in atoms for t in possible(parameter, a) if t in types or not types)
+        return tuple(a.key for a in atoms), source, tuple(t for t in own if self.registry.lookup(t, "url"))
 
     def compartment(self, compartment: str, id_: str, type_name: str) -> Clause:
         """Membership: a reference to the compartment's owner under one of its parameters, or the owner itself."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from profiles.fhirpath import compile as compile_path
 from profiles.outcome import FhirError
+from search.marks import MARK
 from search.params import TYPE_CODES, Atom, Parameter, Registry
 from search.places import Route, Step
 from search.types import EMIT
@@ -21,9 +22,6 @@ MOST = 20_000
 # Each of their codes is one, and a code system may have 100,000.
 MOST_CODES = 250_000
 TERMINOLOGY = frozenset(("CodeSystem", "ValueSet", "ConceptMap"))
-
-# Before the entries of a contained resource, which stand with those of the container.
-MARK = "="
 
 Extractor = Callable[[dict[str, Any], Add, str], None]
 

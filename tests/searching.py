@@ -126,7 +126,7 @@ class World:
 
     def linked(self, clause: Clause, subject: Subject) -> bool:
         if isinstance(clause, Chain):
-            return any(
+            return self.contained(clause, subject) or any(
                 name in self.targets(clause, subject)
                 for name in self.find(every((Kinds((clause.target,)), clause.where)))
             )
@@ -134,6 +134,10 @@ class World:
             own = subject.resource["resourceType"]
             if own not in clause.own_types:
                 return False
+            if clause.how == "canonical":
+                url, version = subject.resource["url"], subject.resource.get("version", "").lower()
+                texts = tuple(f"{key}^{url}|{v}" for key in clause.keys for v in ("", version))
+                return bool(self.find(every((Kinds((clause.source,)), OneOf(texts), clause.where))))
             refers = OneOf(tuple(f"{key}{TYPE_CODES[own]}{subject.resource['id']}" for key in clause.keys))
             return bool(self.find(every((Kinds((clause.source,)), refers, clause.where))))
         if isinstance(clause, Coded):
@@ -141,12 +145,21 @@ class World:
         assert isinstance(clause, Listed)
         return self.listed(clause, subject)
 
+    def contained(self, chain: Chain, subject: Subject) -> bool:
+        held = {c["id"]: c for c in subject.resource.get("contained", ()) if c["resourceType"] == chain.target}
+        named = [held[e[6:]] for e in subject.entries if e[:5] in chain.keys and e[5] == "#" and e[6:] in held]
+        return any(matches(chain.where, entries(c, self.registry), c, self.linked) for c in named)
+
     def targets(self, chain: Chain, subject: Subject) -> set[str]:
         rest = [e[5:] for e in subject.entries if e[:5] in chain.keys]
         if chain.how == "reference":
             return {f"{chain.target}/{t[2:]}" for t in rest if t[:2] == TYPE_CODES[chain.target]}
         urls = {t[1:] for t in rest if t[:1] == "^"}
-        same = [r for r in self.resources if f"{r.get('url')}|" in urls or f"{r.get('url')}|{r.get('version')}" in urls]
+        same = [
+            r
+            for r in self.resources
+            if f"{r.get('url')}|" in urls or f"{r.get('url')}|{r.get('version', '').lower()}" in urls
+        ]
         return {self.name(r) for r in same}
 
     def listed(self, clause: Listed, subject: Subject) -> bool:

@@ -153,6 +153,18 @@ async def test_includes(store: Store) -> None:
     assert also(await ask(store, "Patient?_id=q&_revinclude=Patient:link")) == ["Patient/p"]
     assert "Observation/b" in also(await ask(store, "Patient?_id=p&_revinclude=*"))
     assert also(await ask(store, "Measure?_include=Measure:depends-on")) == ["Library/lib"]
+    assert also(await ask(store, "Library?_revinclude=Measure:depends-on")) == ["Measure/m"]
+    assert also(await ask(store, "Library?_revinclude=Measure:depends-on:Library")) == ["Measure/m"]
+    assert also(await ask(store, "Library?_revinclude=Measure:depends-on:Measure")) == []
+
+
+def _dispensed(n: int) -> dict[str, Any]:
+    """A dispense of zinc that is contained or elsewhere, or of another thing."""
+    inner = {"resourceType": "Medication", "id": "m", "code": {"coding": [{"code": "zinc" if n % 3 else "lead"}]}}
+    found = {"resourceType": "MedicationDispense", "id": f"d{n}", "status": "completed"}
+    if n == 5:
+        return found | {"medicationReference": {"reference": "Medication/m"}}
+    return found | {"contained": [inner], "medicationReference": {"reference": "#m"}}
 
 
 async def test_includes_are_cut_with_a_warning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,21 +236,29 @@ async def test_links_from_the_smaller_side(store: Store, monkeypatch: pytest.Mon
         store,
         *(patient(f"p{n}", gender="male" if n % 2 else "female", name=[{"family": f"F{n}"}]) for n in range(12)),
         *(observation(f"o{n}", f"Patient/p{n % 12}", valueInteger=n) for n in range(40)),
+        *(_dispensed(n) for n in range(6)),
+        {"resourceType": "Medication", "id": "m", "code": {"text": "x", "coding": [{"code": "zinc"}]}},
+        *({"resourceType": "Library", "id": f"l{n}", "url": f"http://l/{n}", "version": "1"} for n in range(5)),
+        *({"resourceType": "Measure", "id": f"m{n}", "library": [f"http://l/{n}|{n % 2}"]} for n in range(5)),
     )
     texts = (
+        "MedicationDispense?medication.code=zinc",
+        "MedicationDispense?medication.code=zinc&status=completed",
+        "Library?_has:Measure:depends-on:_id=m0,m1,m2,m3,m4,m9",
         "Observation?patient.gender=male",
         "Patient?_has:Observation:patient:code=c",
         "Patient?gender=male&_has:Observation:patient:code=c",
         "Observation?patient.gender:not=male&code=c",
     )
     expected = [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts]
-    assert [len(e) for e in expected] == [20, 12, 6, 20]
+    sizes = [4, 4, 2, 20, 12, 6, 20]
+    assert [len(e) for e in expected] == sizes
     for few, most in ((0, 1_000), (0, 2), (200, 2)):
         monkeypatch.setattr("fhir_server.store.find.rows.BATCH", few or 5)
         monkeypatch.setattr("fhir_server.store.find.links.MOST", most)
         monkeypatch.setattr("fhir_server.store.find.links.MOST_SOURCES", most)
         assert [sorted(names(await ask(store, f"{t}&_count=100"))) for t in texts] == expected
-        assert [(await ask(store, f"{t}&_summary=count")).total for t in texts] == [20, 12, 6, 20]
+        assert [(await ask(store, f"{t}&_summary=count")).total for t in texts] == sizes
 
 
 async def test_a_first_page_counts_what_matches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

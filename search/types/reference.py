@@ -13,7 +13,7 @@ from typing import Any
 from profiles import model
 from search.clauses import NEVER, Clause, Listed, OneOf, some, starting
 from search.params import TYPE_CODES, Atom, Parameter
-from search.texts import cut, token, tokens
+from search.texts import cut, fold_code, token, tokens
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, split, unescape
 
@@ -69,14 +69,22 @@ def emit_canonical(key: str) -> Emit:
             add(key + cut(value))
         else:
             add(canonical_text(key, value))
+            if "#" in value:  # found with the part it points to, and without
+                add(canonical_text(key, _whole(value)))
 
     return emit
 
 
+def _whole(value: str) -> str:
+    """`url|version` of `url|version#part` or `url#part`."""
+    return value.partition("#")[0]
+
+
 def canonical_text(key: str, value: str) -> str:
-    """`^url|version`, the bar always there."""
+    """`^url|version`, the bar always there; the part of it that is meant stands with the url."""
     url, _, version = value.partition("|")
-    return f"{key}^{cut(url)}|{version}"
+    version, hash, part = version.partition("#")
+    return f"{key}^{cut(url + hash + part)}|{fold_code(version)}"
 
 
 def emit_resource(key: str) -> Emit:
@@ -137,9 +145,9 @@ def _to_url(atom: Atom, text: str) -> Clause:
         return OneOf((atom.key + cut(text),))
     found: list[Clause] = []
     if any(r.type in ("canonical", "uri") for r in atom.place.routes) or atom.place.expression:
-        url, bar, version = text.partition("|")
+        _, bar, version = text.partition("|")
         exact = canonical_text(atom.key, text)
-        found.append(OneOf((exact,)) if bar and version else starting(f"{atom.key}^{cut(url)}|"))
+        found.append(OneOf((exact,)) if bar and version else starting(exact))
     if any(r.type == "Reference" for r in atom.place.routes) or atom.place.expression:
         found.append(OneOf((f"{atom.key}^{cut(text)}",)))
     return some(found)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fhir_server.store.find.references import named_by, naming
 from fhir_server.store.find.search import Search, resource_of
 from fhir_server.store.records import Document, Stored, stored_of
 from profiles.outcome import Issue
-from search.clauses import Clause, Ids, Kinds, OneOf, every, some
+from search.clauses import NEVER, Clause, Ids, Kinds, OneOf, every, some
 from search.filters import compile, is_seen, widened
 from search.matches import matches
 from search.params import TYPE_CODES, TYPE_OF_CODE
@@ -93,27 +94,22 @@ async def _named(search: Search, names: set[str]) -> list[Document]:
 
 async def _by_url(search: Search, target: str, urls: set[str]) -> list[Document]:
     """Targets of canonical references: the url, and the version where one is named."""
-    url = search.registry.lookup(target, "url") if target in TYPE_CODES else None
-    if url is None:
+    named = named_by(search.registry, target, urls) if target in TYPE_CODES else NEVER
+    if named == NEVER:
         return []
-    version = search.registry.lookup(target, "version")
-    clauses: list[Clause] = []
-    for text in sorted(urls):
-        head, _, tail = text.partition("|")
-        same: Clause = OneOf((url.key + head,))
-        clauses.append(every((same, OneOf((f"{version.key}{tail.lower()}|",)))) if tail and version else same)
-    return await _read(search, every((Kinds((target,)), some(clauses), _allowed(search, target))))
+    return await _read(search, every((Kinds((target,)), named, _allowed(search, target))))
 
 
 async def _reverse(search: Search, include: Include, rows: list[Document]) -> list[Document]:
     """Resources that refer to the rows."""
-    texts = []
-    for parameter in include.parameters:
-        for atom in parameter.atoms:
-            for row in rows:
-                kind, _, id_ = row["_id"].partition("/")
-                if include.target in ("", kind) and (not atom.place.refers or kind in atom.place.refers):
-                    texts.append(f"{atom.key}{TYPE_CODES[kind]}{id_}")
+    texts: list[str] = []
+    for atom in (atom for parameter in include.parameters for atom in parameter.atoms):
+        canonical = any(r.type == "canonical" for r in atom.place.routes)
+        for row in rows:
+            kind, _, id_ = row["_id"].partition("/")
+            if include.target in ("", kind) and (not atom.place.refers or kind in atom.place.refers):
+                texts.append(f"{atom.key}{TYPE_CODES[kind]}{id_}")
+                texts += naming(search.registry, (atom.key,), row) if canonical else ()
     found: list[Document] = []
     for at in range(0, len(texts), MOST):
         clause = OneOf(tuple(texts[at : at + MOST]))

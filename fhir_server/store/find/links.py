@@ -7,9 +7,12 @@ candidates of each batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fhir_server.store.find.codes import named
-from fhir_server.store.find.search import Search, resource_of
+from fhir_server.store.find.references import canonicals, named_by, naming, referred
+from fhir_server.store.find.search import Search, resource_of, too_costly
+from fhir_server.store.find.trees import listed
 from fhir_server.store.records import Document
 from profiles.outcome import FhirError
 from search.clauses import (
@@ -33,11 +36,11 @@ from search.clauses import (
     without,
 )
 from search.filters import compile, is_seen, widened
+from search.marks import containing, referred_to
 from search.matches import Subject, matches
 from search.params import TYPE_CODES
 from search.plan import candidates
 from search.query import placed
-from search.types.reference import PART_OF
 
 # As many as go into one query (docs/security.md: 1,000 values); beyond, the other side is the smaller one.
 MOST = 1_000
@@ -71,7 +74,7 @@ class Links:
         if isinstance(clause, Coded):
             return await self._coded(clause)
         if isinstance(clause, Listed):
-            return await self._listed(clause)
+            return await listed(self, clause)
         return clause
 
     async def _settled(self, clause: Clause) -> Clause:
@@ -99,101 +102,82 @@ class Links:
             raise placed(error, clause.name) if error.status < 500 else error from None
         return await named(self.search, clause, pairs, self.few)
 
-    async def _listed(self, clause: Listed) -> Clause:
-        """The items of a List as names, or what lies above or below in a tree as entries."""
-        if clause.how == "list":
-            row = await self._one("List", clause.value)
-            items = self.search.registry.lookup("List", "item")
-            kinds = [clause.target] if clause.target else sorted(TYPE_CODES)
-            found = [n for kind in kinds for n in _referred(row, items.keys, kind)] if row and items else []
-            return Ids(tuple(sorted(set(found)))) if found else NEVER
-        names = await self._tree(clause)
-        code = TYPE_CODES[clause.target]
-        return OneOf(tuple(f"{k}{code}{n.partition('/')[2]}" for k in clause.keys for n in names))
-
-    async def _one(self, kind: str, name: str) -> Document | None:
-        clause = await self.resolved(every((Kinds((kind,)), Ids((name,)), self._allowed(kind))))
-        rows = await self._checked(clause)
-        return rows[0] if rows else None
-
-    async def _tree(self, clause: Listed) -> list[str]:
-        """The resource and what lies above or below it, each once, however the tree is knotted."""
-        parent = self.search.registry.lookup(clause.target, PART_OF[clause.target])
-        assert parent is not None
-        seen, edge = {clause.value: None}, [clause.value]
-        code = TYPE_CODES[clause.target]
-        while edge:
-            if clause.how == "below":
-                texts = tuple(f"{k}{code}{n.partition('/')[2]}" for k in parent.keys for n in edge)
-                step: Clause = OneOf(texts)
-            else:
-                step = Ids(tuple(edge))
-            allowed = await self.resolved(every((Kinds((clause.target,)), step, self._allowed(clause.target))))
-            rows = await self._checked(allowed)
-            names = [r["_id"] for r in rows] if clause.how == "below" else _above(rows, parent.keys, clause.target)
-            edge = [n for n in dict.fromkeys(names) if n not in seen]
-            seen.update(dict.fromkeys(edge))
-            if len(seen) > MOST:
-                raise FhirError(
-                    "too-costly", f":{clause.how}: more than {MOST:,} resources {clause.how} {clause.value}"
-                )
-        return list(seen)
-
-    def _allowed(self, type_name: str) -> Clause:
+    def allowed(self, type_name: str) -> Clause:
         return self.search.access(type_name) if self.search.access else ALWAYS
 
     async def _chain(self, chain: Chain) -> Clause:
-        where = await self.resolved(every((Kinds((chain.target,)), chain.where, self._allowed(chain.target))))
-        if where == NEVER:
+        inner = await self.resolved(chain.where)
+        if inner == NEVER:
             return NEVER
-        if self.few:
-            return Chain(chain.keys, chain.target, where, chain.how)
-        rows = await self._targets(where, MOST + 1)
-        if rows is None or len(rows) > MOST:
-            return Chain(chain.keys, chain.target, where, chain.how)
-        return some([self._reaching(chain, row) for row in rows])
+        where = every((Kinds((chain.target,)), inner, await self.resolved(self.allowed(chain.target))))
+        wide = replace(chain, where=where, inside=None if chain.inside is None else inner)
+        if self.few or not is_seen(where):
+            return wide
+        rows = await self._targets(wide)
+        targets = [row for row in rows if "v" not in row]
+        containers = [row for row in rows if "v" in row]
+        if len(targets) > MOST or len(containers) > MOST_READ:
+            return wide
+        found = [row["_id"] for row in containers if await self._ends_inside(wide, row)]
+        return some([*(self._reaching(chain, row) for row in targets), *([Ids(tuple(found))] if found else [])])
 
-    async def _targets(self, where: Clause, limit: int) -> list[Document] | None:
-        """Names (and urls) of what the inner side finds; None when only candidates can be checked."""
-        if not is_seen(where):
-            return None
-        rows: list[Document] = await self.search.reads.find_documents(
-            compile(where), projection={"s": 1}, limit=limit, max_time_ms=self.search.remaining()
-        )
-        return rows
+    async def _targets(self, chain: Chain) -> list[Document]:
+        """Names and entries of what the inner side finds; whole documents of what may contain such."""
+        reads, left = self.search.reads, self.search.remaining()
+        inside = containing(chain)
+        if inside == NEVER:
+            filter, limit = compile(chain.where), MOST + 1
+            rows: list[Document] = await reads.find_documents(
+                filter, projection={"s": 1}, limit=limit, max_time_ms=left
+            )
+            return rows
+        stages = [{"$match": compile(widened(inside))}, {"$limit": MOST_READ + 1}]
+        both = [
+            {"$match": compile(chain.where)},
+            {"$limit": MOST + 1},
+            {"$project": {"s": 1}},
+            {"$unionWith": {"coll": "resources", "pipeline": stages}},
+        ]
+        found: list[Document] = await reads.aggregate(both, max_time_ms=left)
+        return found
+
+    async def _ends_inside(self, chain: Chain, row: Document) -> bool:
+        return self.contains(chain, Subject(row["s"], await resource_of(self.search, row)))
+
+    def contains(self, chain: Chain, subject: Subject) -> bool:
+        """Whether a contained resource is what the chain asks for (http://hl7.org/fhir/R4/search.html#contained)."""
+        if chain.inside is None or chain.read is None:
+            return False
+        found = referred_to(chain, subject.resource, subject.entries)
+        return any(matches(chain.inside, chain.read(inner), inner, _too_far) for inner in found)
 
     def _reaching(self, chain: Chain, row: Document) -> Clause:
         """The entries that refer to a target."""
         if chain.how == "reference":
             code, id_ = TYPE_CODES[chain.target], row["_id"].partition("/")[2]
             return OneOf(tuple(f"{key}{code}{id_}" for key in chain.keys))
-        return some(self._canonical(chain, url, version) for url, version in self._urls(chain.target, row))
-
-    def _canonical(self, chain: Chain, url: str, version: str) -> Clause:
-        versions = ("", version) if version else ("",)
-        return OneOf(tuple(f"{key}^{url}|{v}" for key in chain.keys for v in versions))
-
-    def _urls(self, target: str, row: Document) -> list[tuple[str, str]]:
-        """(url, version) of a resource, from its entries."""
-        url = self.search.registry.lookup(target, "url")
-        version = self.search.registry.lookup(target, "version")
-        if url is None:
-            return []
-        versions = [e[5:].partition("|")[0] for e in row["s"] if version and e.startswith(version.key)]
-        return [(e[5:], versions[0] if versions else "") for e in row["s"] if e.startswith(url.key)]
+        texts = naming(self.search.registry, chain.keys, row)
+        return OneOf(texts) if texts else NEVER
 
     async def _has(self, has: Has) -> Clause:
-        where = await self.resolved(every((Kinds((has.source,)), has.where, self._allowed(has.source))))
+        where = await self.resolved(every((Kinds((has.source,)), has.where, self.allowed(has.source))))
         if where == NEVER:
             return NEVER
-        wide = Has(has.keys, has.source, has.own_types, where)
+        wide = replace(has, where=where)
         if self.few or not is_seen(where):
             return wide
         rows = await self.search.reads.find_documents(
             compile(where), projection={"s": 1}, limit=MOST_SOURCES + 1, max_time_ms=self.search.remaining()
         )
-        names = {name for row in rows for name in _referred(row, has.keys, *has.own_types)}
+        if has.how == "canonical":
+            texts = {text for row in rows for text in canonicals(row, has.keys)}
+            return wide if len(rows) > MOST_SOURCES or len(texts) > MOST else self._named_by(has, texts)
+        names = {name for row in rows for name in referred(row, has.keys, *has.own_types)}
         return wide if len(rows) > MOST_SOURCES or len(names) > MOST else Ids(tuple(sorted(names))) if names else NEVER
+
+    def _named_by(self, has: Has, texts: set[str]) -> Clause:
+        registry = self.search.registry
+        return some(every((Kinds((kind,)), named_by(registry, kind, texts))) for kind in has.own_types)
 
     async def for_rows(self, clause: Clause, rows: list[Document]) -> Linked:
         """Answers for the links left in a clause, about these rows."""
@@ -205,6 +189,8 @@ class Links:
                 known[part] = await self._referring(part, rows)
 
         def linked(part: Clause, subject: Subject) -> bool:
+            if isinstance(part, Chain) and self.contains(part, subject):
+                return True
             if isinstance(part, Has):
                 return f"{subject.resource['resourceType']}/{subject.resource['id']}" in known[part]
             return not known[part].isdisjoint(subject.entries)
@@ -227,7 +213,7 @@ class Links:
         urls = sorted({e[6:].partition("|")[0] for row in rows for e in row["s"] if e.startswith(heads)})
         if url is None or not urls:
             return set()
-        targets = await self._checked(every((OneOf(tuple(url.key + u for u in urls[:MOST])), chain.where)))
+        targets = await self.checked(every((OneOf(tuple(url.key + u for u in urls[:MOST])), chain.where)))
         texts = [self._reaching(chain, row) for row in targets]
         return {t for clause in texts if isinstance(clause, OneOf) for t in clause.texts}
 
@@ -235,10 +221,10 @@ class Links:
         found: set[str] = set()
         for at in range(0, len(names), MOST):
             clause = every((Ids(tuple(names[at : at + MOST])), where))
-            found.update(row["_id"] for row in await self._checked(clause))
+            found.update(row["_id"] for row in await self.checked(clause))
         return found
 
-    async def _checked(self, clause: Clause) -> list[Document]:
+    async def checked(self, clause: Clause) -> list[Document]:
         """All documents of a bounded clause, its own links and bodies looked at too."""
         rows: list[Document] = await self.search.reads.find_documents(
             compile(widened(clause)), max_time_ms=self.search.remaining()
@@ -250,20 +236,25 @@ class Links:
 
     async def _referring(self, has: Has, rows: list[Document]) -> set[str]:
         """The names of the rows that some source refers to."""
-        own = [(kind, id_) for row in rows for kind, _, id_ in (row["_id"].partition("/"),) if kind in has.own_types]
-        texts = [f"{key}{TYPE_CODES[kind]}{id_}" for key in has.keys for kind, id_ in own]
-        found: set[str] = set()
+        names: dict[str, set[str]] = {}  # by the entries that refer to them
+        for row in rows:
+            if row["_id"].partition("/")[0] in has.own_types:
+                for text in self._texts(has, row):
+                    names.setdefault(text, set()).add(row["_id"])
+        texts, found = list(names), set[str]()
         for at in range(0, len(texts), MOST):
             clause = every((OneOf(tuple(texts[at : at + MOST])), has.where))
-            found.update(n for row in await self._checked(clause) for n in _referred(row, has.keys, *has.own_types))
+            found.update(*(names.get(entry, ()) for row in await self.checked(clause) for entry in row["s"]))
         return found
 
+    def _texts(self, has: Has, row: Document) -> tuple[str, ...]:
+        """The entries of what refers to a row."""
+        if has.how == "canonical":
+            return naming(self.search.registry, has.keys, row)
+        kind, _, id_ = row["_id"].partition("/")
+        return tuple(f"{key}{TYPE_CODES[kind]}{id_}" for key in has.keys)
 
-def _above(rows: list[Document], keys: tuple[str, ...], kind: str) -> list[str]:
-    return [name for row in rows for name in _referred(row, keys, kind)]
 
-
-def _referred(row: Document, keys: tuple[str, ...], *own_types: str) -> list[str]:
-    """The names of these types that a document refers to under the keys."""
-    heads = {key + TYPE_CODES[kind]: kind for kind in own_types for key in keys}
-    return [f"{heads[e[:7]]}/{e[7:]}" for e in row["s"] if e[:7] in heads and "/" not in e[7:]]
+def _too_far(part: Clause, subject: Subject) -> bool:
+    """From a contained resource on, only what was looked up beforehand is followed."""
+    raise too_costly()
