@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from profiles.fhirpath import Environment, Node
+from profiles.fhirpath.narrative import is_plain, narrative_faults
 from profiles.fhirpath.settled import Open, settled
 from profiles.json import parse
 from profiles.model import INVARIANTS, PRIMITIVES
@@ -113,3 +114,30 @@ def test_all_official_files_are_judged_alike_both_ways() -> None:
 )
 def test_keys_settle_a_rule(rule: str, kind: str, keys: str, verdict: object) -> None:
     assert settled(INVARIANTS[rule].expression, kind, frozenset(keys.split())) is verdict
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<p title="a style=" style="behavior:x">a</p>',
+        '<p style="b&#101;havior:x">a</p>',
+        '<a href="&#106;avascript:x">a</a>',
+        '<a href="java script:x">a</a>',
+        '<img src="data:text/html,x"/>',
+        '<p onclick="x">a</p>',
+        '<p xmlns="urn:x">a</p>',
+        "<script>a</script>",
+        "<!-- a -->",
+        "&#160;",
+        "<p>a</b>",
+    ],
+)
+def test_a_narrative_with_a_fault_is_not_taken_for_a_plain_one(inside: str) -> None:
+    assert narrative_faults(f'<div xmlns="http://www.w3.org/1999/xhtml">{inside}</div>')
+
+
+def test_narratives_of_the_official_examples_are_plain() -> None:
+    assert is_plain(
+        '<div xmlns="http://www.w3.org/1999/xhtml" class="a"><!-- b --><a href="x.html#y">&lt;c</a><br/>'
+        '<img style="background: url(data: image/png;base64,AA)" alt="1 > 0" src="data: image/png;base64,AA"/></div>'
+    )

@@ -14,6 +14,7 @@ from typing import Any
 from profiles.model import PRIMITIVES, RESOURCE_TYPES, Element, Field, choice_name, elements, fields, is_a
 from profiles.outcome import Issue
 from profiles.validate.bindings import binding_faults
+from profiles.validate.fast import surely_valid
 from profiles.validate.formats import fault, kind, quoted
 
 Json = dict[str, Any]
@@ -98,7 +99,9 @@ def _complex(found: Field, value: Any, path: str) -> Iterator[Issue]:
     if value is None:
         yield error("structure", path, "null is not allowed: leave the property out")
     elif found.type == "Resource":
-        yield from resource_faults(value, path, inner=found.element.name)
+        # Of a Bundle mostly one entry is refused: the others need no explaining.
+        if not surely_valid(value, contained=found.element.name == "contained"):
+            yield from resource_faults(value, path, inner=found.element.name)
     else:
         yield from object_faults(value, found.type, path)
         if isinstance(value, dict):

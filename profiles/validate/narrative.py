@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from lxml import etree
@@ -9,6 +10,9 @@ from lxml import etree
 from profiles.fhirpath.narrative import narrative_faults
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, everything, whole
+
+# Links into the narrative and to what no browser follows, also when a character is written by its number.
+CHECKED = re.compile(r"href\s*=\s*[\"'](?:#|urn:|[^\"'>]*&#)")
 
 
 @lru_cache(maxsize=256)
@@ -34,6 +38,8 @@ def check_narrative(report: Report, spot: Spot) -> None:
         # HL7's own publisher marks what it generated with data-fhir; no browser acts on such attributes.
         if not fault.startswith("The attribute data-"):
             report.error("invariant", f"{spot.path}.div", fault)
+    if not CHECKED.search(text):
+        return
     targets, anchors = links(text)
     near = [t[1:] for t in targets if t.startswith("#") and t != "#" and t[1:] not in anchors]
     ids = _ids(spot) if near else set()

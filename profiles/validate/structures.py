@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from profiles.fhirpath import parse
@@ -20,11 +21,19 @@ Json = dict[str, Any]
 def check_expression(report: Report, spot: Spot) -> None:
     """An `expression` is FHIRPath that can be parsed."""
     text = spot.value.get("expression")
-    if isinstance(text, str):
-        try:
-            parse(text)
-        except FhirError as error:
-            report.error("invalid", f"{spot.path}.expression", f"{shown(text)} is no FHIRPath: {error.text}")
+    fault = _parse_fault(text) if isinstance(text, str) else None
+    if fault is not None:
+        report.error("invalid", f"{spot.path}.expression", f"{shown(text)} is no FHIRPath: {fault}")
+
+
+@lru_cache(maxsize=1024)
+def _parse_fault(text: str) -> str | None:
+    """What is wrong with an expression; most elements repeat the same few."""
+    try:
+        parse(text)
+    except FhirError as error:
+        return error.text
+    return None
 
 
 def check_structure(report: Report, spot: Spot) -> None:
