@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from fhir_server import logs
-from fhir_server.access import admit
+from fhir_server.access import admit, retention
 from fhir_server.auth.wiring import mounts, open_auth
 from fhir_server.coding import checking, completion
 from fhir_server.config import Config
@@ -24,7 +24,7 @@ from fhir_server.following import Following
 from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send
 from fhir_server.http.intake import Receive
 from fhir_server.loading.demo import load_demo
-from fhir_server.opening import context_of, open_context, quiet_collector
+from fhir_server.opening import attend, context_of, open_context, quiet_collector
 from fhir_server.store import Store
 from fhir_server.store.tenants import open_beside
 from fhir_server.tenants import DEFAULT, Application, Tenants, named_in
@@ -98,8 +98,8 @@ class App:
                 auth = await open_auth(self.config, context)
                 context, self.fhir.gate, self.fhir.limits = auth.context, auth.gate, auth.limits
                 stack.push_async_callback(auth.limits.close)
-                moving = asyncio.create_task(context.trail.run())
-                stack.callback(moving.cancel)
+                attend(stack, context.trail.run())
+                attend(stack, retention.run(context.trail, self.config.audit_days))
                 self._others.router.routes.extend(auth.routes)
             if self.beside is None and isinstance(context.store, Store):
                 quiet_collector()

@@ -37,6 +37,8 @@ class Config(BaseSettings):
     rate_files: int = 6_000  # requests for Binary, Media and DocumentReference a minute and caller
     rate_general: int = 3_000  # requests to the login pages and token endpoints a minute and address
 
+    audit_days: int = Field(default=0, ge=0)  # days that the audit trail is kept; 0 for ever
+
     # Where the data is
     mongo: str = ""  # URL of a MongoDB replica set; empty: an embedded mongod on the data folder
     database: str = "fhir"  # the database's name; tenants have others, which begin with it

@@ -219,6 +219,7 @@ def _request(facts: Facts) -> list[Resource]:
 
 # Logins, tokens, emergencies: kind -> type, subtype, action, serious outcome when it is no success.
 LOGIN = (DCM, "110114", "User Authentication")
+LOG_USED = (DCM, "110101", "Audit Log Used")
 ALERT = (DCM, "110113", "Security Alert")
 SECURITY: Mapping[str, tuple[tuple[str, str, str], str, str]] = {
     "login": (LOGIN, "110122", "0"),
@@ -239,6 +240,8 @@ SECURITY: Mapping[str, tuple[tuple[str, str, str], str, str]] = {
     "tenant-created": (ALERT, "110131", "0"),
     "tenant-exported": (ALERT, "110131", "0"),
     "tenant-deleted": (ALERT, "110131", "0"),
+    "audit-exported": (LOG_USED, "110101", "0"),
+    "audit-removed": (LOG_USED, "110101", "0"),
 }
 OUTCOMES = {"success": "0", "refused": "4", "throttled": "4"}
 
@@ -260,6 +263,8 @@ def security_event(kind: str, details: Mapping[str, Any], *, id: str, at: str, s
     }
     if kind == "break-glass":
         made["purposeOfEvent"] = [_concept(REASON, "BTG")]
+        made["entity"] = [{"type": _entity("2", "System Object"), "description": str(details.get("reason", ""))}]
+    if kind.startswith("audit-"):
         made["entity"] = [{"type": _entity("2", "System Object"), "description": str(details.get("reason", ""))}]
     if details.get("tenant"):
         made["entity"] = [{"type": _entity("2", "System Object"), "description": f"tenant {details['tenant']}"}]

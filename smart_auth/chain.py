@@ -1,6 +1,7 @@
 """The chain over the audit trail: links of keyed hashes that show any change, removal or reordering. Pure.
 
-A link is a text: what happened (`told`), or the digests of the events that were made of an earlier link (`stored 7`).
+A link is a text: what happened (`told`), the digests of the events that were made of an earlier link (`stored 7`), or
+that the beginning of the chain was taken away after its time (`removed 120 HASH`): it then begins after that link.
 Its hash covers the text and the hash of the link before. Without the key, which is not in the database, nobody who can
 write to the database can make a link that fits.
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 START = "0" * 64
-TOLD, STORED = b"told", b"stored"
+TOLD, STORED, REMOVED = b"told", b"stored", b"removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,17 @@ class Link:
         head = self.text.partition(b"\n")[0]
         return int(head.removeprefix(STORED)) if head.startswith(STORED) else None
 
+    @property
+    def cut(self) -> Link | None:
+        """The last link that was taken away, as far as it is known; None where this is no such anchor."""
+        head, *rest = self.text.split(b" ")
+        return Link(int(rest[0]), "", b"", rest[1].decode()) if head == REMOVED else None
+
+    @property
+    def tells(self) -> bool:
+        """Whether the lines of the link are events."""
+        return self.of is None and self.cut is None
+
 
 def told(lines: Sequence[bytes]) -> bytes:
     """The text of a link that tells what happened."""
@@ -45,6 +57,11 @@ def told(lines: Sequence[bytes]) -> bytes:
 def stored(number: int, digests: Sequence[str]) -> bytes:
     """The text of a link with the digests of the events of link `number`, in their order."""
     return "\n".join((f"{STORED.decode()} {number}", *digests)).encode()
+
+
+def removed(last: Link) -> bytes:
+    """The text of the link that says: all links up to this one were taken away."""
+    return f"{REMOVED.decode()} {last.number} {last.hash}".encode()
 
 
 def digest(body: bytes) -> str:
@@ -62,6 +79,11 @@ def _hash(key: bytes, number: int, before: str, text: bytes) -> str:
     return hmac.digest(key, f"{number} {before}\n".encode() + text, "sha256").hex()
 
 
+def fits(key: bytes, link: Link) -> bool:
+    """Whether a link was made with the key."""
+    return link.hash == _hash(key, link.number, link.before, link.text)
+
+
 def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iterator[str]:
     """What is wrong with the links themselves: a gap, a wrong order, a hash that does not fit."""
     number, before = (after.number, after.hash) if after else (0, START)
@@ -70,7 +92,7 @@ def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iter
             yield f"links {number + 1} to {link.number - 1} are missing"
         elif link.before != before:
             yield f"link {link.number} does not follow the link before it"
-        if link.hash != _hash(key, link.number, link.before, link.text):
+        if not fits(key, link):
             yield f"link {link.number} was changed"
         number, before = link.number, link.hash
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 
+from fhir_server.access import retention
 from fhir_server.answers.respond import Response, instant_text
 from fhir_server.context import Context, Request
 from fhir_server.store import New, Store
@@ -45,11 +46,15 @@ class Trail:
             raise FhirError("exception", "The audit trail needs a store.")
         self._store = store
         self._context = context
-        self._key = hmac.digest(key, b"audit trail", "sha256")
-        self.journal = Journal(store.driver, self._key)
+        self.key = hmac.digest(key, b"audit trail", "sha256")
+        self.journal = Journal(store.driver, self.key)
         self._batches: Batches[bytes, None] = Batches(self._append, size=1_024)
         self._moving = asyncio.Lock()
         self._unmoved = True
+
+    def now(self) -> datetime:
+        """The time by the server's clock."""
+        return self._context.now()
 
     @property
     def store(self) -> Store:
@@ -67,7 +72,7 @@ class Trail:
         found: list[tuple[str, str, Record]] = []
         after = 0
         while links := await self.journal.walk(after):
-            lines = (line for link in links if link.of is None for line in link.lines)
+            lines = (line for link in links if link.tells for line in link.lines)
             rows = (msgspec.json.decode(line) for line in lines)
             found += [(at, kind, details) for _, at, kind, details in rows if kind in ALARMS]
             after = links[-1].number
@@ -131,21 +136,23 @@ class Trail:
     # Verifying
 
     async def verify(self) -> AsyncIterator[str]:
-        """Every fault of the trail in a sentence; none when it is whole."""
+        """Every fault of the trail in a sentence; none when it is whole. What was removed in its time is no fault."""
         await self.move()
-        before: chain.Link | None = None
+        await retention.finish(self)
+        anchor = await self.journal.anchor()
+        before = anchor.cut if anchor else None
         unmoved: set[int] = set()
         counted = 0
         while links := await self.journal.walk(before.number if before else 0):
-            for fault in chain.faults(self._key, links, before):
+            for fault in chain.faults(self.key, links, before):
                 yield fault
             for link in links:
-                if link.of is None:
+                if link.tells:
                     unmoved.add(link.number)
                     counted += len(link.lines)
                     continue
-                unmoved.discard(link.of)
-                for fault in await self._event_faults(link):
+                unmoved.discard(link.of or 0)
+                for fault in await self.event_faults(link):
                     yield fault
             before = links[-1]
         for number in sorted(unmoved):
@@ -154,7 +161,8 @@ class Trail:
         if stored > counted:
             yield f"{stored - counted} AuditEvents are in no link"
 
-    async def _event_faults(self, link: chain.Link) -> list[str]:
+    async def event_faults(self, link: chain.Link) -> list[str]:
+        """What is wrong with the events whose digests a link has."""
         told = await self.journal.link(link.of or 0)
         if told is None:
             return []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
 
 import typer
 from pydantic import ValidationError
@@ -20,3 +24,14 @@ def settings(**given: Any) -> Config:
             text = fault["msg"].removeprefix("Value error, ")
             typer.echo(f"FHIR_{place.upper()}: {text}" if place else text, err=True)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def private(path: Path, *, append: bool = False) -> Iterator[IO[bytes]]:
+    """A file that its owner alone may read; what was written is on the disk at the end."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        if not append:
+            os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from fhir_server.commands.options import private
 from fhir_server.commands.users import Data, Mongo, Place, opened
 from fhir_server.config import Config
 from fhir_server.store import Store
@@ -119,19 +120,14 @@ async def exported(found: Desk, name: str, folder: Path) -> int:
     await found.note("exported", name)
     count = 0
     async for stored in every_resource(store):
-        with _private(folder / f"{stored.type}.ndjson", append=True) as file:
+        with private(folder / f"{stored.type}.ndjson", append=True) as file:
             file.write((stored.body or b"") + b"\n")
         count += 1
     for kind in RECORDS:
         rows = [_plain(row) for row in await AuthRecords(store.driver).find(kind, {}, limit=1_000_000)]
-        with _private(folder / f"{kind}.json", append=False) as file:
+        with private(folder / f"{kind}.json") as file:
             file.write(json.dumps(rows, indent=1, default=str, ensure_ascii=False).encode())
     return count
-
-
-def _private(path: Path, *, append: bool) -> Any:
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

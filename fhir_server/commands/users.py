@@ -1,4 +1,4 @@
-"""The commands `user`, `client`, `token`, `role` and `audit`: the authorization server from the command line."""
+"""The commands `user`, `client`, `token` and `role`: the authorization server from the command line."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ user = group("People who log in.")
 client = group("Apps and backend services.")
 token = group("Access tokens and signing keys.")
 role = group("Roles: access policies as data.")
-audit = group("The audit trail.")
-GROUPS = {"user": user, "client": client, "token": token, "role": role, "audit": audit}
+GROUPS = {"user": user, "client": client, "token": token, "role": role}
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,32 +316,3 @@ def set_role(path: Path, mongo: Mongo = None, data: Data = None) -> None:
     found = json.loads(path.read_bytes())
     run(Place(mongo, data), lambda realm: principals.save_policy(realm, found))
     typer.echo(f"Role {found['name']} was stored.")
-
-
-@audit.command("verify")
-def verify_audit(mongo: Mongo = None, data: Data = None) -> None:
-    """Check the whole trail; every change, removal and reordering is named, and the exit code is 1."""
-
-    async def work() -> tuple[list[str], Any]:
-        async with opened(Place(mongo, data)) as (_, trail):
-            return [fault async for fault in trail.verify()], await trail.journal.last()
-
-    faults, last = asyncio.run(work())
-    for fault in faults:
-        typer.echo(fault, err=True)
-    if faults:
-        raise typer.Exit(1)
-    typer.echo(f"The audit trail is whole: {last.number if last else 0} links, head {last.hash if last else '-'}.")
-
-
-@audit.command("alarms")
-def show_alarms(mongo: Mongo = None, data: Data = None) -> None:
-    """Emergency access and replayed tokens: when, what, who and why."""
-
-    async def work() -> list[tuple[str, str, dict[str, Any]]]:
-        async with opened(Place(mongo, data)) as (_, trail):
-            found: list[tuple[str, str, dict[str, Any]]] = await trail.alarms()
-            return found
-
-    for at, kind, details in asyncio.run(work()):
-        typer.echo(f"{at}\t{kind}\t{details.get('user') or details.get('client') or '-'}\t{details.get('reason', '')}")

@@ -19,6 +19,8 @@ from smart_auth.chain import Link, linked
 
 # Only what has not moved on is in the index: it is small however long the chain grows.
 OPEN = IndexModel([("open", ASCENDING)], name="open", partialFilterExpression={"open": True})
+# The anchors of what was removed: one for each time.
+CUT = IndexModel([("cut", ASCENDING)], name="cut", partialFilterExpression={"cut": True})
 
 
 class Journal:
@@ -34,18 +36,19 @@ class Journal:
         return self._driver.database["audit"]
 
     async def prepare(self) -> None:
-        """Create the index of what has not moved on."""
+        """Create the indexes of what has not moved on, and of what was removed."""
         with told():
-            await self._driver.send(self._links.create_indexes, [OPEN])
+            await self._driver.send(self._links.create_indexes, [OPEN, CUT])
 
-    async def append(self, text: bytes, *, open: bool) -> None:
+    async def append(self, text: bytes, *, open: bool = False, cut: bool = False) -> None:
         """Write the next link; when another worker took the number, go on after its link."""
+        marks = {name: True for name, on in (("open", open), ("cut", cut)) if on}
         while True:
             link = linked(self._key, self._last, text)
             document = {"_id": link.number, "before": link.before, "text": link.text, "hash": link.hash}
             with told():
                 try:
-                    await self._driver.send(self._links.insert_one, document | ({"open": True} if open else {}))
+                    await self._driver.send(self._links.insert_one, document | marks)
                 except DuplicateKeyError:
                     self._last = await self.last()
                     continue
@@ -74,6 +77,18 @@ class Journal:
         """One link."""
         found = await self._find({"_id": number}, ASCENDING, 1)
         return found[0] if found else None
+
+    async def anchor(self) -> Link | None:
+        """The newest link that says what was removed."""
+        found = await self._find({"cut": True}, -1, 1)
+        return found[0] if found else None
+
+    async def remove(self, events: Sequence[str], through: int) -> None:
+        """Take away the links up to one, and before them the AuditEvents that they tell of."""
+        with told():
+            names = {"_id": {"$in": [f"AuditEvent/{event}" for event in events]}}
+            await self._driver.send(self._driver.resources.delete_many, names)
+            await self._driver.send(self._links.delete_many, {"_id": {"$lte": through}})
 
     async def _find(self, filter: Document, direction: int, limit: int) -> list[Link]:
         with told():
