@@ -13,6 +13,7 @@ from fhir_server.commands import packages as package_commands
 from fhir_server.commands import tenants as tenant_commands
 from fhir_server.commands import terminology as terminology_commands
 from fhir_server.commands.audit import audit
+from fhir_server.commands.key import key
 from fhir_server.commands.load import load, seed
 from fhir_server.commands.options import settings
 from fhir_server.commands.reindex import reindex
@@ -51,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
-for name, group in {**GROUPS, "audit": audit}.items():
+for name, group in {**GROUPS, "audit": audit, "key": key}.items():
     app.add_typer(group, name=name)
 app.add_typer(terminology_commands.group, name="terminology")
 app.add_typer(package_commands.group, name="packages")

@@ -44,7 +44,10 @@ class Config(BaseSettings):
     database: str = "fhir"  # the database's name; tenants have others, which begin with it
     tenant: str = "default"  # the name of the tenant; the server sets it for those below /t/
     data: Path = Path(".data")  # folder of the embedded database and of the key file
-    key: str = ""  # 64 hexadecimal digits that seal page links; empty: made once and kept in the data folder
+    key: str = (
+        ""  # 64 hexadecimal digits that seal page links and secrets; empty: made once and kept in the data folder
+    )
+    old_key: str = ""  # the key before that one: what it sealed still opens, until `fhir-server key rotate` is done
     demo: bool = False  # load the demo hospital when the database is empty
 
     # What a request may cost

@@ -11,11 +11,12 @@ from typing import Any
 
 import structlog
 
-from fhir_server.answers.links import Seal, key_of
+from fhir_server.answers.links import Seal
 from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.following import registry_of
 from fhir_server.ids import TimeOrdered
+from fhir_server.keyring import keys_of
 from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.mongod import SOCKET
 
@@ -41,7 +42,7 @@ async def open_context(
 async def context_of(config: Config, store: Store, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Context:
     """What interactions use, on an open store."""
     registry = await registry_of(store)
-    return Context(config, store, registry, Seal(key_of(config.key, config.data)), now, TimeOrdered())
+    return Context(config, store, registry, Seal(*keys_of(config)), now, TimeOrdered())
 
 
 async def embedded_url(config: Config, stack: AsyncExitStack) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import contextlib
 import os
 from base64 import b64decode, b64encode
 from datetime import datetime
@@ -11,25 +11,29 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from fhir_server.answers.links import opened
+from fhir_server.keyring import derived
 from profiles.outcome import FhirError
 from smart_auth.realm import Record, Records
 
 # Kind -> fields. Passwords, client secrets, tokens and backup codes are stored as hashes alone.
-SECRETS = {"users": ("totp", "totp_next"), "keys": ("jwk",)}
+SECRETS = {"users": ("totp", "totp_next"), "keys": ("jwk",), "state": ("chain",)}
 MARK = "sealed:"
 NONCE = 12
+PAGE = 500
 
 
 class Sealed:
     """Records (`smart_auth.realm.Records`) whose secret fields are sealed with AES-256-GCM, bound to their place.
 
-    What was stored before there were seals is read as it is. A signing key under another key than ours is not there,
-    so that a new one is made; an authenticator under another key is an error and never no authenticator.
+    The first key seals; what one of the others sealed still opens, and what was stored before there were seals is read
+    as it is. A signing key under a strange key is not there, so that a new one is made; an authenticator under a
+    strange key is an error and never no authenticator.
     """
 
-    def __init__(self, records: Records, key: bytes) -> None:
+    def __init__(self, records: Records, *keys: bytes) -> None:
         self._records = records
-        self._cipher = AESGCM(hmac.digest(key, b"secrets at rest", "sha256"))
+        self._ciphers = [AESGCM(key) for key in derived(keys, b"secrets at rest")]
 
     async def get(self, kind: str, key: str) -> Record | None:
         """The record with its secrets open."""
@@ -77,7 +81,8 @@ class Sealed:
     def _close(self, value: object, about: str) -> str:
         nonce = os.urandom(NONCE)
         return (
-            MARK + b64encode(nonce + self._cipher.encrypt(nonce, msgspec.json.encode(value), about.encode())).decode()
+            MARK
+            + b64encode(nonce + self._ciphers[0].encrypt(nonce, msgspec.json.encode(value), about.encode())).decode()
         )
 
     def _opened(self, kind: str, record: Record | None) -> Record | None:
@@ -97,4 +102,35 @@ class Sealed:
         if not isinstance(value, str) or not value.startswith(MARK):
             return value
         raw = b64decode(value.removeprefix(MARK))
-        return msgspec.json.decode(self._cipher.decrypt(raw[:NONCE], raw[NONCE:], about.encode()))
+        return msgspec.json.decode(opened(self._ciphers, raw[:NONCE], raw[NONCE:], about.encode()))
+
+    # Rotation
+
+    async def renew(self) -> int:
+        """Seal with the first key what another one sealed, or none; how many secrets those were. Safe to repeat."""
+        count = 0
+        for kind in SECRETS:
+            after = ""
+            while rows := await self._records.find(kind, {"_id": {"$gt": after}}, PAGE):
+                for row in rows:
+                    count += await self._renew(kind, row)
+                after = str(rows[-1]["key"])
+        return count
+
+    async def _renew(self, kind: str, row: Record) -> int:
+        key, count = str(row["key"]), 0
+        open_row = self._opened(kind, row) or {}
+        for name in SECRETS[kind]:
+            value = open_row.get(name)
+            if value is not None and not self._is_current(row[name], f"{kind} {key} {name}"):
+                sealed = {name: self._close(value, f"{kind} {key} {name}")}
+                count += await self._records.change(kind, key, sealed, {name: row[name]}) is not None
+        return count
+
+    def _is_current(self, value: object, about: str) -> bool:
+        if not isinstance(value, str) or not value.startswith(MARK):
+            return False
+        raw = b64decode(value.removeprefix(MARK))
+        with contextlib.suppress(InvalidTag):
+            return bool(self._ciphers[0].decrypt(raw[:NONCE], raw[NONCE:], about.encode()))
+        return False

@@ -7,7 +7,6 @@ definitions, caches, limits and the audit trail are those of the tenant's databa
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fhir_server.answers.links import key_of
 from fhir_server.config import Config
+from fhir_server.keyring import derived, keys_of
 from fhir_server.store import Store
 from fhir_server.store.tenants import tenant_names
 
@@ -32,9 +31,16 @@ POLL = 0.5  # seconds between two looks at which tenants there are
 
 def config_of(config: Config, name: str) -> Config:
     """The configuration of a tenant: its own database, address and key, made from those of the default tenant."""
-    key = hmac.digest(key_of(config.key, config.data), f"tenant {name}".encode(), "sha256").hex()
+    key, *old = [made.hex() for made in derived(keys_of(config), f"tenant {name}".encode())]
     base = f"{config.base.removesuffix('/fhir')}{MOUNT}{name}/fhir"
-    more = {"database": f"{config.database}_t_{name}", "base_url": base, "key": key, "tenant": name, "demo": False}
+    more = {
+        "database": f"{config.database}_t_{name}",
+        "base_url": base,
+        "key": key,
+        "old_key": next(iter(old), ""),
+        "tenant": name,
+        "demo": False,
+    }
     return config.model_copy(update=more)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 START = "0" * 64
 TOLD, STORED, REMOVED = b"told", b"stored", b"removed"
+# The text of the link after which no key but the one it was made with makes links.
+REKEYED = b"rekeyed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Link:
     @property
     def tells(self) -> bool:
         """Whether the lines of the link are events."""
-        return self.of is None and self.cut is None
+        return self.text.partition(b"\n")[0] == TOLD
 
 
 def told(lines: Sequence[bytes]) -> bytes:
@@ -84,17 +86,31 @@ def fits(key: bytes, link: Link) -> bool:
     return link.hash == _hash(key, link.number, link.before, link.text)
 
 
+class Proof:
+    """What is wrong with the links themselves, page by page; the keys are those of the chain, the oldest first."""
+
+    def __init__(self, keys: Sequence[bytes], after: Link | None = None) -> None:
+        self._keys = list(keys)
+        self._number, self._before = (after.number, after.hash) if after else (0, START)
+
+    def faults(self, links: Iterable[Link]) -> Iterator[str]:
+        """A gap, a wrong order, a hash that does not fit, or fits a key whose time is over."""
+        for link in links:
+            if link.number != self._number + 1:
+                yield f"links {self._number + 1} to {link.number - 1} are missing"
+            elif link.before != self._before:
+                yield f"link {link.number} does not follow the link before it"
+            own = next((number for number, key in enumerate(self._keys) if fits(key, link)), None)
+            if own is None:
+                yield f"link {link.number} was changed"
+            elif link.text == REKEYED:
+                self._keys = self._keys[own:]
+            self._number, self._before = link.number, link.hash
+
+
 def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iterator[str]:
-    """What is wrong with the links themselves: a gap, a wrong order, a hash that does not fit."""
-    number, before = (after.number, after.hash) if after else (0, START)
-    for link in links:
-        if link.number != number + 1:
-            yield f"links {number + 1} to {link.number - 1} are missing"
-        elif link.before != before:
-            yield f"link {link.number} does not follow the link before it"
-        if not fits(key, link):
-            yield f"link {link.number} was changed"
-        number, before = link.number, link.hash
+    """What is wrong with links of one key."""
+    return Proof((key,), after).faults(links)
 
 
 def event_faults(expected: Iterable[tuple[str, str]], found: dict[str, str]) -> Iterator[str]:

@@ -133,7 +133,7 @@ async def test_export_before_removal(trail: Trail, tmp_path: Path) -> None:
     assert await exported(trail, folder, 365, remove=True) == 3
     assert len((folder / "AuditEvent.ndjson").read_bytes().splitlines()) == 3
     assert (folder / "AuditEvent.ndjson").stat().st_mode & 0o77 == 0
-    told, last = archive_faults(folder, trail.key)
+    told, last = archive_faults(folder, await trail.keys())
     assert (told, last.number if last else 0) == ([], 6)
     anchor = await trail.journal.anchor()
     assert anchor is not None
@@ -146,7 +146,7 @@ async def test_export_before_removal(trail: Trail, tmp_path: Path) -> None:
         await exported(trail, folder, 365, remove=True)
     path = folder / "AuditEvent.ndjson"
     path.write_bytes(path.read_bytes().replace(b"u390", b"u391"))
-    assert [fault.partition(" ")[2] for fault in archive_faults(folder, trail.key)[0]] == ["was changed"]
+    assert [fault.partition(" ")[2] for fault in archive_faults(folder, await trail.keys())[0]] == ["was changed"]
 
 
 async def test_an_export_alone_leaves_all_in_place(trail: Trail, clock: Clock, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -15,8 +14,11 @@ import structlog
 from fhir_server.access import retention
 from fhir_server.answers.respond import Response, instant_text
 from fhir_server.context import Context, Request
+from fhir_server.keyring import derived, mark
+from fhir_server.secrecy import Sealed
 from fhir_server.store import New, Store
 from fhir_server.store.audit import Journal
+from fhir_server.store.auth import AuthRecords
 from fhir_server.store.batches import Batches
 from profiles.json import encode
 from profiles.json import parse as parse_json
@@ -40,14 +42,16 @@ MOST_PATIENTS = 50
 class Trail:
     """The trail of one database."""
 
-    def __init__(self, context: Context, key: bytes) -> None:
+    def __init__(self, context: Context, *keys: bytes) -> None:
         store = context.store
         if not isinstance(store, Store):
             raise FhirError("exception", "The audit trail needs a store.")
         self._store = store
         self._context = context
-        self.key = hmac.digest(key, b"audit trail", "sha256")
-        self.journal = Journal(store.driver, self.key)
+        self._derived = derived(keys, b"audit trail")
+        self._mark = mark(keys[0])
+        self._sealed = Sealed(AuthRecords(store.driver), *keys)
+        self.journal = Journal(store.driver, self._derived[0])
         self._batches: Batches[bytes, None] = Batches(self._append, size=1_024)
         self._moving = asyncio.Lock()
         self._unmoved = True
@@ -135,16 +139,36 @@ class Trail:
 
     # Verifying
 
+    async def keys(self) -> list[bytes]:
+        """The keys of the chain, the oldest first; those of former master keys are sealed in the database."""
+        held = await self._sealed.get("state", "chain") or {}
+        old = [bytes.fromhex(text) for text in held.get("chain", ())]
+        current, *former = self._derived
+        return [*dict.fromkeys(key for key in (*old, *former) if key != current), current]
+
+    async def rekey(self) -> None:
+        """Prove the chain, keep its former keys sealed, and take no link of theirs from here on; safe to repeat."""
+        held = await self._sealed.get("state", "chain") or {}
+        if held.get("mark") == self._mark:
+            return
+        async for fault in self.verify():
+            raise FhirError("conflict", f"The audit trail is not whole, and its key stays: {fault}.")
+        former = {"chain": [key.hex() for key in (await self.keys())[:-1]]}
+        await self._sealed.put("state", "chain", former)
+        await self.journal.append(chain.REKEYED)
+        await self._sealed.put("state", "chain", former | {"mark": self._mark})
+
     async def verify(self) -> AsyncIterator[str]:
         """Every fault of the trail in a sentence; none when it is whole. What was removed in its time is no fault."""
         await self.move()
         await retention.finish(self)
         anchor = await self.journal.anchor()
         before = anchor.cut if anchor else None
+        proof = chain.Proof(await self.keys(), before)
         unmoved: set[int] = set()
         counted = 0
         while links := await self.journal.walk(before.number if before else 0):
-            for fault in chain.faults(self.key, links, before):
+            for fault in proof.faults(links):
                 yield fault
             for link in links:
                 if link.tells:
@@ -155,11 +179,18 @@ class Trail:
                 for fault in await self.event_faults(link):
                     yield fault
             before = links[-1]
+        if before is not None and await self._is_late(before):
+            yield f"link {before.number} was made with a key that is not in use any more"
         for number in sorted(unmoved):
             yield f"the events of link {number} were never stored"
         stored = await self._store.reads.count({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}})
         if stored > counted:
             yield f"{stored - counted} AuditEvents are in no link"
+
+    async def _is_late(self, last: chain.Link) -> bool:
+        """Whether the chain ends with a former key although the rotation is done."""
+        held = await self._sealed.get("state", "chain") or {}
+        return held.get("mark") == self._mark and not chain.fits(self._derived[0], last)
 
     async def event_faults(self, link: chain.Link) -> list[str]:
         """What is wrong with the events whose digests a link has."""

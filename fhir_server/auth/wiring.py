@@ -13,7 +13,6 @@ from starlette.routing import Route
 
 from fhir_server.access.auditing import Trail
 from fhir_server.access.gate import Gate
-from fhir_server.answers.links import key_of
 from fhir_server.auth.demo import open_demo
 from fhir_server.auth.outside import bounded, fetcher, poster
 from fhir_server.auth.portal import Choice, Portal
@@ -21,6 +20,7 @@ from fhir_server.auth.routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.http.limiting import Limits
+from fhir_server.keyring import keys_of, mark
 from fhir_server.opening import context_of
 from fhir_server.routes import handle
 from fhir_server.secrecy import Sealed
@@ -59,20 +59,20 @@ async def open_auth(config: Config, context: Context) -> Auth:
     store = context.store
     if not isinstance(store, Store):
         raise FhirError("exception", "The authorization server needs a store.")
-    trail = Trail(context, key_of(config.key, config.data))
+    trail = Trail(context, *keys_of(config))
     await trail.journal.prepare()
     context = replace(context, trail=trail)
     realm = await open_realm(config, store, context)
     gate = Gate(realm, store, context.registry, config.base)
-    await open_accounts(realm, store, demo=config.demo)
+    await open_accounts(realm, store, demo=config.demo, key=mark(keys_of(config)[0]))
     rates = {"data": config.rate_data, "files": config.rate_files, "general": config.rate_general}
     routes = auth_routes(Portal(realm, directory_of(gate, context)), *mounts(config))
     return Auth(context, gate, routes, Limits(realm.records, context.now, rates))
 
 
-async def open_accounts(realm: Realm, store: Store, *, demo: bool) -> None:
+async def open_accounts(realm: Realm, store: Store, *, demo: bool, key: str = "") -> None:
     """The accounts of a first start: an administrator, and with `demo` people and an app of the demo hospital."""
-    await realm.records.put("state", "base", {"url": realm.issuer})
+    await realm.records.put("state", "base", {"url": realm.issuer, "master": key})
     await keys.current(realm)  # one key, before several workers would each make theirs
     made = await users.first_admin(realm)
     if made is not None:
@@ -97,7 +97,7 @@ def mounts(config: Config) -> tuple[str, str]:
 async def open_beside_realm(config: Config, store: Store) -> Realm:
     """The realm of another tenant, over the connections of a store, with an audit trail of its own."""
     context = await context_of(config, await open_beside(store, config.database))
-    trail = Trail(context, key_of(config.key, config.data))
+    trail = Trail(context, *keys_of(config))
     await trail.journal.prepare()
     return await open_realm(config, trail.store, replace(context, trail=trail))
 
@@ -110,7 +110,7 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
         tenant=config.tenant,
         issuer=config.base,
         auth=config.auth_url,
-        records=Sealed(records, key_of(config.key, config.data)),
+        records=Sealed(records, *keys_of(config)),
         now=context.now,
         random=os.urandom,
         fetch=fetcher(loopback=is_loopback(config.base)),

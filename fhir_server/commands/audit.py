@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -43,7 +43,7 @@ def verify(
 
     async def work(trail: Any) -> tuple[list[str], Any]:
         if archive is not None:
-            return archive_faults(archive, trail.key)
+            return archive_faults(archive, await trail.keys())
         return [fault async for fault in trail.verify()], await trail.journal.last()
 
     faults, last = run(mongo, data, work)
@@ -106,14 +106,14 @@ def prepare(folder: Path) -> None:
         raise FhirError("duplicate", f"There is an export in {folder} already; name another folder.")
 
 
-def archive_faults(folder: Path, key: bytes) -> tuple[list[str], chain.Link | None]:
+def archive_faults(folder: Path, keys: Sequence[bytes]) -> tuple[list[str], chain.Link | None]:
     """Every fault of an export, and its last link."""
     rows = [json.loads(line) for line in (folder / LINKS).read_bytes().splitlines()]
     links = [chain.Link(row["number"], row["before"], row["text"].encode(), row["hash"]) for row in rows]
     if not links:
         return [], None
     first = chain.Link(links[0].number - 1, "", b"", links[0].before)
-    faults = list(chain.faults(key, links, first))
+    faults = list(chain.Proof(keys, first).faults(links))
     bodies = (folder / EVENTS).read_bytes().splitlines()
     found = {json.loads(body)["id"]: chain.digest(body) for body in bodies}
     told = {link.number: [json.loads(line)[0] for line in link.lines] for link in links if link.tells}

@@ -69,8 +69,8 @@ async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
     from dataclasses import replace
 
     from fhir_server.access.auditing import Trail
-    from fhir_server.answers.links import key_of
     from fhir_server.auth.wiring import open_realm
+    from fhir_server.keyring import keys_of
     from fhir_server.opening import open_context
     from fhir_server.store import Store
     from fhir_server.tenants import DEFAULT
@@ -82,7 +82,7 @@ async def opened(place: Place) -> AsyncIterator[tuple[Realm, Any]]:
         if config.tenant != DEFAULT:
             config, context = await of_tenant(config, context.store)
         assert isinstance(context.store, Store)
-        trail = Trail(context, key_of(config.key, config.data))
+        trail = Trail(context, *keys_of(config))
         await trail.journal.prepare()
         realm = await open_realm(config, context.store, replace(context, trail=trail))
         yield realm if config.base_url else await as_served(realm), trail
