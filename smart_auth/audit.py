@@ -241,6 +241,7 @@ SECURITY: Mapping[str, tuple[tuple[str, str, str], str, str]] = {
     "tenant-exported": (ALERT, "110131", "0"),
     "tenant-deleted": (ALERT, "110131", "0"),
     "key-rotated": (ALERT, "110131", "0"),
+    "role-changed": (ALERT, "110131", "0"),
     "audit-exported": (LOG_USED, "110101", "0"),
     "audit-removed": (LOG_USED, "110101", "0"),
 }
@@ -265,7 +266,7 @@ def security_event(kind: str, details: Mapping[str, Any], *, id: str, at: str, s
     if kind == "break-glass":
         made["purposeOfEvent"] = [_concept(REASON, "BTG")]
         made["entity"] = [{"type": _entity("2", "System Object"), "description": str(details.get("reason", ""))}]
-    if kind.startswith(("audit-", "key-")):
+    if kind.startswith(("audit-", "key-", "role-")):
         made["entity"] = [{"type": _entity("2", "System Object"), "description": str(details.get("reason", ""))}]
     if details.get("tenant"):
         made["entity"] = [{"type": _entity("2", "System Object"), "description": f"tenant {details['tenant']}"}]

@@ -41,6 +41,7 @@ async def _page(portal: Portal, held: Record, user: Record, **more: Any) -> Resp
     values = {
         "emergency": any(policy.break_glass for policy in held_policies),
         "launches": "launch" in policies.rights(held_policies),
+        "roles": "policies" in policies.rights(held_policies),
         "user": {"fhir_user": None, "totp": None, "backup": [], "passkeys": [], **user},
         "csrf": held["csrf"],
         "grants": [await _grant(portal, each) for each in await realm.records.find("grants", {"user": user["key"]})],

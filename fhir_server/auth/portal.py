@@ -193,7 +193,7 @@ def with_origin(request: Request, response: Response, known: frozenset[str]) -> 
 async def preflight(portal: Portal, request: Request) -> Response:
     """OPTIONS of an endpoint for programs: what a page may send."""
     allowed = {
-        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
         "Access-Control-Allow-Headers": "authorization, content-type",
     }
     return Response(status_code=204, headers={**allowed, "Access-Control-Max-Age": "600"})

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from fhir_server.auth import account as auth_account
 from fhir_server.auth import apps as auth_apps
 from fhir_server.auth import login as auth_login
+from fhir_server.auth import roles as auth_roles
 from fhir_server.auth.portal import Portal, answer, data, form, human, oauth, preflight
 from smart_auth import (
     clients,
@@ -179,6 +180,10 @@ ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
     ("/register", "POST", "program", register),
     ("/launch", "POST", "program", launch),
     ("/break-glass", "POST", "program", break_glass),
+    ("/roles", "GET", "program", auth_roles.list_roles),
+    ("/roles/{name}", "GET", "program", auth_roles.read_role),
+    ("/roles/{name}", "PUT", "program", auth_roles.change_role),
+    ("/roles/{name}", "DELETE", "program", auth_roles.remove_role),
     ("/smart-style.json", "GET", "program", style),
     ("/style.css", "GET", "person", asset),
     ("/passkey.js", "GET", "person", asset),
@@ -208,6 +213,9 @@ ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
     ("/account/passkey/options", "POST", "program", auth_account.passkey_options),
     ("/account/passkey", "POST", "program", auth_account.add_passkey),
     ("/account/passkey/remove", "POST", "person", auth_account.remove_passkey),
+    ("/account/roles", "GET", "person", auth_roles.roles_page),
+    ("/account/roles", "POST", "person", auth_roles.save_page),
+    ("/account/roles/remove", "POST", "person", auth_roles.remove_page),
     ("/reset", "GET", "person", auth_account.reset_page),
     ("/reset", "POST", "person", auth_account.reset),
 )

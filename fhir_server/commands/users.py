@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from fhir_server import logs
 from fhir_server.commands.options import settings
 from fhir_server.config import Config, auth_url
 from profiles.outcome import FhirError
-from smart_auth import clients, keys, policies, principals, registration, tokens, users
+from smart_auth import clients, editing, keys, policies, principals, registration, tokens, users
 from smart_auth.realm import Realm
 
 T = TypeVar("T")
@@ -289,30 +290,28 @@ def kill_key(kid: str, mongo: Mongo = None, data: Data = None) -> None:
 def list_roles(mongo: Mongo = None, data: Data = None) -> None:
     """Roles: those of this database, and the ones that every database starts with."""
 
-    async def work(realm: Realm) -> dict[str, str]:
-        own = {each["name"]: each for each in await realm.records.find("policies", {})}
-        return {name: each.get("description", "") for name, each in {**policies.default_policies(), **own}.items()}
-
-    for name, text in run(Place(mongo, data), work).items():
-        typer.echo(f"{name}\t{text}")
+    for name, each in run(Place(mongo, data), editing.roles).items():
+        typer.echo(f"{name}\t{each.get('description', '')}")
 
 
 @role.command("show")
 def show_role(name: str, mongo: Mongo = None, data: Data = None) -> None:
     """A role as JSON, to be edited and set."""
 
-    async def work(realm: Realm) -> Any:
-        return await realm.records.get("policies", name) or policies.default_policies().get(name)
-
-    found = run(Place(mongo, data), work)
+    found = run(Place(mongo, data), editing.roles).get(name)
     if found is None:
         raise FhirError("not-found", "There is no such role.")
-    show({key: value for key, value in found.items() if key != "key"})
+    show(found)
 
 
 @role.command("set")
 def set_role(path: Path, mongo: Mongo = None, data: Data = None) -> None:
     """Store a role from a JSON file; it holds on every worker within a second."""
     found = json.loads(path.read_bytes())
-    run(Place(mongo, data), lambda realm: principals.save_policy(realm, found))
+
+    async def work(realm: Realm) -> None:
+        role = editing.check(realm, found)
+        await editing.change(realm, role["name"], role, {"user": getpass.getuser()})
+
+    run(Place(mongo, data), work)
     typer.echo(f"Role {found['name']} was stored.")
