@@ -60,7 +60,7 @@ async def _client(realm: Realm, params: Mapping[str, str]) -> Record:
     client = await clients.find(realm, params.get("client_id", ""))
     if client is None or "authorization_code" not in client["grants"]:
         raise PageError("This app is not registered here.")
-    if params.get("redirect_uri") not in client["redirect_uris"]:
+    if not clients.returns_to(client, params.get("redirect_uri", "")):
         raise PageError("The app asked to be answered at an address that is not registered for it.")
     return client
 

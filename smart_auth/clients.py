@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote_plus, urlsplit
@@ -24,6 +25,10 @@ METHODS: Mapping[str, frozenset[str]] = {
 KIND_OF = {method: kind for kind, methods in METHODS.items() for method in methods}
 GRANTS = ("authorization_code", "refresh_token", "client_credentials")
 MAX_URIS = 20
+# A redirect URI at a loopback address, whose port a native app chooses when it starts.
+NATIVE = re.compile(
+    r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[1-9][0-9]{0,4}))?(?P<rest>(?:[/?].*)?)", re.ASCII
+)
 
 
 async def find(realm: Realm, client_id: str) -> Record | None:
@@ -105,6 +110,21 @@ def split(uri: str) -> SplitResult | None:
         return parts if parts.port is None or parts.port else None
     except ValueError:
         return None
+
+
+def returns_to(client: Record, uri: str) -> bool:
+    """Whether an app may be sent back to the address: exactly one of its own.
+
+    A native app listens at a loopback address of its own machine, at whatever port is free: of a public client any port
+    fits there, and all the rest must be the same (RFC 8252 §7.3).
+    """
+    if uri in client["redirect_uris"]:
+        return True
+    asked = NATIVE.fullmatch(uri) if client["kind"] == "public" else None
+    if asked is None or int(asked["port"] or 80) not in range(1, 65_536):
+        return False
+    own = (NATIVE.fullmatch(each) for each in client["redirect_uris"])
+    return any(each is not None and each.group("host", "rest") == asked.group("host", "rest") for each in own)
 
 
 def _web(uri: Any) -> bool:
