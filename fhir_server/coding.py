@@ -12,7 +12,8 @@ from fhir_server.context import Context
 from fhir_server.store.terms import terms_of
 from profiles.json import parse
 from profiles.outcome import FhirError
-from terminology.icd10 import Icd10, Patient, search, validate
+from terminology.completion import search
+from terminology.icd10 import Icd10, Patient, validate
 from terminology.library import Library
 
 ICD10 = "http://hl7.org/fhir/sid/icd-10-cm"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain, islice
 
 from terminology.concepts import Json, value_of
 from terminology.pack import ABSTRACT
 from terminology.packed import PackedSystem
+from terminology.wording import tokens
 
 _CM = "http://hl7.org/fhir/sid/icd-10-cm"
 _TREE = ("billable", "chapter", "block")
@@ -68,21 +69,22 @@ class Icd10(PackedSystem):
         if name == "billable":
             wanted = {"true": True, "false": False}.get(value)
             numbers: Iterable[int] = range(self._total) if self.url == _CM and wanted is not None else ()
-            yield from (number for number in numbers if self._is_billable(number) == wanted)
+            yield from (number for number in numbers if self.is_billable(number) == wanted)
         elif self.number(value) is not None:
             below = self.below(value)
             yield from (number for number in below if value in self.values(self.code(number), name))
 
     def _tree(self, number: int) -> Iterator[Json]:
         if self.url == _CM:
-            yield {"code": "billable", "valueBoolean": self._is_billable(number)}
+            yield {"code": "billable", "valueBoolean": self.is_billable(number)}
         groups = [n for n in self._line(number)[:-1] if self.flags(n) & ABSTRACT]
         if groups:
             yield {"code": "chapter", "valueCode": self.code(groups[0])}
         if len(groups) > 1:
             yield {"code": "block", "valueCode": self.code(groups[1])}
 
-    def _is_billable(self, number: int) -> bool:
+    def is_billable(self, number: int) -> bool:
+        """The same of a number."""
         return not self.flags(number) & ABSTRACT and not len(self._list("child", number))
 
     def _line(self, number: int) -> list[int]:
@@ -93,7 +95,25 @@ class Icd10(PackedSystem):
 
     def billable(self, code: str) -> bool:
         """Valid for claims: a code without subdivisions."""
-        return self._is_billable(self._known(code))
+        return self.is_billable(self._known(code))
+
+    def below_directly(self, number: int) -> Sequence[int]:
+        """The subdivisions of a concept."""
+        return self._list("child", number)
+
+    def is_usual(self, number: int, words: frozenset[str]) -> bool:
+        """Whether a category above says that it includes the disease of which nothing more is known: `diabetes NOS`."""
+        return any(said <= words for at in self._line(number) for said in self._unspecified.get(at, ()))
+
+    @cached_property
+    def _unspecified(self) -> dict[int, list[frozenset[str]]]:
+        """The diseases that a category includes where nothing more is known."""
+        starts, found = self._ints["extra_at"], {}
+        for at in re.finditer(rb' NOS"', self._parts["extra"]):
+            number = bisect_right(starts, at.start()) - 1
+            notes = [p["valueString"] for p in self.record(number).get("property", ()) if p["code"] == "includes"]
+            found[number] = [frozenset(tokens(n)) - {"nos"} for n in notes if n.endswith(" NOS")]
+        return found
 
     def line(self, code: str) -> list[str]:
         """The code's ancestors from the chapter down, and itself."""
@@ -111,29 +131,6 @@ def with_dot(code: str) -> str:
     """A code as it is written in the tabular list: E1165 is E11.65."""
     code = code.strip().upper()
     return f"{code[:3]}.{code[3:]}" if len(code) > 3 and "." not in code else code
-
-
-def search(system: Icd10, text: str, count: int = 20) -> list[Json]:
-    """The best matches for what a coder has typed so far: code, title, billable, chapter and the notes that hold."""
-    exact = _by_code(system, text)
-    others = (n for n in system.ranked(text) if n not in exact and not system.flags(n) & ABSTRACT)
-    return [_row(system, system.code(n)) for n in islice(chain(exact, others), count)]
-
-
-def _by_code(system: Icd10, text: str) -> list[int]:
-    number = system.number(with_dot(text)) if re.fullmatch(r"[A-Za-z][0-9][0-9A-Za-z.]{1,6}", text.strip()) else None
-    return [] if number is None else [number]
-
-
-def _row(system: Icd10, code: str) -> Json:
-    line = system.line(code)
-    return {
-        "code": code,
-        "display": system.display(system.number(code) or 0),
-        "billable": system.billable(code),
-        "chapter": {"code": line[0], "display": system.display(system.number(line[0]) or 0)},
-        "notes": [{"at": at, "kind": kind, "text": text} for at, kind, text in system.notes(code)],
-    }
 
 
 @dataclass(frozen=True, slots=True)

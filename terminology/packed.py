@@ -272,6 +272,14 @@ class PackedSystem:
         at = bisect_left(self._index.words, meant) if meant else 0
         return shown, len(self._list("posting", at)) if meant else 0
 
+    def spelled(self, word: str) -> str:
+        """The word as the names of the system write it."""
+        return self._index.spelled(word)
+
+    def commonest(self, prefix: str) -> str:
+        """The word that is most likely being typed."""
+        return self._index.commonest(prefix)
+
     def search(self, text: str) -> Codes | None:
         """Codes whose names match, best first."""
         return Codes(self, self.ranked(text))

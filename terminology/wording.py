@@ -67,15 +67,37 @@ class Index:
 
         Words with the same first letter come first: they are one in twenty, and errors there are rare.
         """
-        errors = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
-        if not errors:
-            return set()
-        first = bisect_left(self.words, word[0])
-        near = self._near(word, errors, first, bisect_left(self.words, word[0] + _LAST))
         found: set[int] = set()
-        for at in near or self._near(word, errors, 0, len(self.words)):
+        for at in self._alike(word):
             found.update(self.postings(at))
         return found
+
+    def _alike(self, word: str) -> list[int]:
+        errors = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
+        if not errors:
+            return []
+        first = bisect_left(self.words, word[0])
+        near = self._near(word, errors, first, bisect_left(self.words, word[0] + _LAST))
+        return near or self._near(word, errors, 0, len(self.words))
+
+    def spelled(self, word: str) -> str:
+        """The word, or where none begins so the most alike, of those the commonest; the word itself where none is."""
+        first = bisect_left(self.words, word)
+        if first < len(self.words) and self.words[first].startswith(word):
+            return word
+        errors = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
+        near = self._near(word, errors, 0, len(self.words)) if errors else []
+        distance = DamerauLevenshtein.distance
+        return min((self.words[at] for at in near), key=lambda w: (distance(word, w), -self._carriers(w)), default=word)
+
+    def commonest(self, prefix: str) -> str:
+        """The word itself where it is one, else the word that begins so and that most concepts carry."""
+        first = bisect_left(self.words, prefix)
+        words = self.words[first : bisect_left(self.words, prefix + _LAST, first)]
+        return prefix if not words or words[0] == prefix else max(words, key=self._carriers)
+
+    def _carriers(self, word: str) -> int:
+        return sum(1 for _ in self.postings(bisect_left(self.words, word)))
 
     def _near(self, word: str, errors: int, start: int, end: int) -> list[int]:
         choices = self.words[start:end]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from terminology.icd10 import Icd10, Patient, covers, references, search, validate
+from terminology.completion import search
+from terminology.icd10 import Icd10, Patient, covers, references, validate
 from tests.terminology_world import ICD10, ask, codes, library, value
 
 KNOWN = library()
@@ -58,8 +59,8 @@ def test_the_tree_and_the_notes_are_properties() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("dia", "Diabetes"),
-        ("diab", "Diabetes"),
+        ("dia", "diabetes"),
+        ("diab", "diabetes"),
         ("diabetis", "diabetes"),
         ("broken radius distal", ""),
         ("E1165", "Type 2 diabetes mellitus with hyperglycemia"),
@@ -71,6 +72,51 @@ def test_what_a_coder_types_finds_a_code(icd: Icd10, typed: str, expected: str) 
     """Beginnings of words, codes without the dot, typing errors."""
     found = search(icd, typed, 10)
     assert not expected or expected in found[0]["display"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("dia", "E11.9"),
+        ("dm2", "E11.9"),
+        ("diabetes with hyperglycemia", "E11.65"),
+        ("type 1 diabetes", "E10.9"),
+        ("ast", "J45.909"),
+        ("astma", "J45.909"),
+        ("asthma exacerbation", "J45.901"),
+        ("hip fracture left initial encounter", "S72.002A"),
+        ("broken hip", "S72.009A"),
+        ("ankle sprain", "S93.409A"),
+        ("htn", "I10"),
+        ("high blood pressure", "I10"),
+        ("hypertnsion", "I10"),
+        ("copd", "J44.9"),
+        ("mi", "I21.9"),
+        ("heart attck", "I21.9"),
+        ("stemi", "I21.3"),
+        ("chf", "I50.9"),
+        ("afib", "I48.91"),
+        ("ckd stage 3", "N18.30"),
+        ("stroke", "I63.9"),
+        ("uti", "N39.0"),
+        ("gerd", "K21.9"),
+        ("depresion", "F32.A"),
+        ("pnuemonia", "J18.9"),
+        ("flu", "J11.1"),
+        ("back pain", "M54.9"),
+        ("dvt", "I82.409"),
+        ("hiv", "B20"),
+        ("lung cancer", "C34.90"),
+        ("otitis media", "H66.90"),
+        ("cellulitis leg left", "L03.116"),
+        ("covid", "U07.1"),
+        ("S52.5", "S52.5"),
+        ("e11", "E11"),
+    ],
+)
+def test_the_code_that_a_coder_would_take_comes_first(icd: Icd10, typed: str, code: str) -> None:
+    """By letters, shorthand, everyday words and with typing errors: billable, unless a code itself was typed."""
+    assert search(icd, typed, 5)[0]["code"] == code
 
 
 def test_a_completion_carries_what_the_coder_needs(icd: Icd10) -> None:
