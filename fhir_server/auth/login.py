@@ -153,11 +153,13 @@ async def log_in(portal: Portal, request: Request) -> Response:
 async def external(portal: Portal, request: Request) -> Response:
     """GET /external: to the login of an external OpenID provider."""
     held, cookie = await session(portal, request)
-    name = request.query_params.get("flow", "")
+    name, provider = request.query_params.get("flow", ""), request.query_params.get("provider", "")
     if name:
         await authorize.load(portal.realm, name, held)
+    if provider not in {each.key for each in portal.realm.providers}:
+        raise PageError("This way to log in is not set up.")
     try:
-        target = await outside.begin(portal.realm, request.query_params.get("provider", ""), name, held)
+        target = await outside.begin(portal.realm, provider, name, held)
     except outside.Unusable as error:
         return await login_page(portal, held, name, await _app(portal, name, held), "", fault=str(error), status=502)
     return with_cookie(portal, redirect(target), cookie)

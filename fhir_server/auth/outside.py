@@ -18,6 +18,7 @@ from smart_auth.realm import Fetch, Fetched, Hashing, Post
 
 MAX_BODY = 262_144
 SECONDS = 5.0
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Argon2id costs 139 ms of a core and 64 MB: two at a time leave the event loop its core, and a queue of 32 is 2.3 s.
 POOL, QUEUE = 2, 32
 
@@ -98,10 +99,16 @@ def _address(parts: SplitResult, loopback: bool) -> str:
 def allowed(address: str, scheme: str, loopback: bool) -> bool:
     """Whether an address may be connected to: a public one by https, loopback where that is allowed."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    ip = inner_address(ip) if isinstance(ip, ipaddress.IPv6Address) else ip
     if ip.is_loopback:
         return loopback
     return scheme == "https" and ip.is_global and not ip.is_multicast
+
+
+def inner_address(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one leads to: mapped, 6to4 (RFC 3056), NAT64 (RFC 6052); else itself."""
+    translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None
+    return ip.ipv4_mapped or ip.sixtofour or translated or ip
 
 
 def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:
