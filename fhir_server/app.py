@@ -21,7 +21,7 @@ from fhir_server.config import Config
 from fhir_server.context import Context
 from fhir_server.context import Request as Asked
 from fhir_server.following import Following
-from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send
+from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send, caller_key
 from fhir_server.http.intake import Receive
 from fhir_server.loading.demo import load_demo
 from fhir_server.opening import attend, context_of, open_context, quiet_collector
@@ -160,8 +160,7 @@ class App:
         return await self._plain(request, lambda context: completion(request.query_params, context))
 
     async def _icd10_validate(self, request: Request) -> JSONResponse:
-        body = await request.body()
-        return await self._plain(request, lambda context: checking(body, context))
+        return await self._plain(request, lambda context: checking(request.stream(), context))
 
     async def _plain(self, request: Request, work: Callable[[Context], Awaitable[Any]]) -> JSONResponse:
         """Plain JSON for programs that know no FHIR; an error is a sentence."""
@@ -176,9 +175,12 @@ class App:
 
     async def _admit(self, request: Request, context: Context) -> None:
         """Behind the gate, this is reading a CodeSystem."""
-        gate = self.fhir.gate
-        principal = await gate.caller(headers=request.headers) if gate is not None else None
-        await admit(Asked("GET", ("CodeSystem", "icd-10-cm"), principal=principal), context, "read")
+        peer = request.client.host if request.client else ""
+        asked = Asked("GET", ("CodeSystem", "icd-10-cm"), headers=request.headers, peer=peer)
+        asked.principal = await self.fhir.caller(asked)
+        if self.fhir.limits is not None:
+            self.fhir.limits.take("data", caller_key(asked), peer)
+        await admit(asked, context, "read")
 
     async def _ready(self, request: Request) -> JSONResponse:
         """503 while starting, stopping or without a database: a balancer sends nothing here then."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from fhir_server.context import Context
@@ -34,11 +34,9 @@ async def completion(query: Mapping[str, str], context: Context) -> Any:
     return await _ask(context, query.get("version"), lambda icd: {"matches": search(icd, text, int(count))})
 
 
-async def checking(body: bytes, context: Context) -> Any:
+async def checking(parts: AsyncIterable[bytes], context: Context) -> Any:
     """Each code of the list: valid, billable, 7th character; and the pairs that exclude each other."""
-    if len(body) > LARGEST:
-        raise FhirError("too-long", f"The body may be {LARGEST:,} bytes long")
-    sent = parse(body)
+    sent = parse(await _arrived(parts))
     asked = {"codes": sent} if isinstance(sent, list) else sent
     codes = asked.get("codes") if isinstance(asked, dict) else None
     if not isinstance(codes, list) or not all(isinstance(c, str) for c in codes) or not 0 < len(codes) <= MOST_CODES:
@@ -46,6 +44,16 @@ async def checking(body: bytes, context: Context) -> Any:
             "invalid", f'The body must be {{"codes": [...]}} or [...] with 1 to {MOST_CODES} codes', "codes"
         )
     return await _ask(context, asked.get("version"), lambda icd: validate(icd, codes, _patient(asked)))
+
+
+async def _arrived(parts: AsyncIterable[bytes]) -> bytes:
+    """The body, counted while it arrives."""
+    body = bytearray()
+    async for part in parts:
+        body += part
+        if len(body) > LARGEST:
+            raise FhirError("too-long", f"The body may be {LARGEST:,} bytes long")
+    return bytes(body)
 
 
 def _patient(asked: Any) -> Patient:

@@ -86,15 +86,16 @@ def _denied(params: Mapping[str, str], error: str, text: str) -> Denied:
 
 def _fault(realm: Realm, params: Mapping[str, str]) -> tuple[str, str] | None:
     """The first fault of a request whose client and redirect URI are right, as OAuth error and text."""
-    audience = params.get("aud", params.get("resource"))
+    audiences = {params[name] for name in ("aud", "resource") if name in params}
     checks = (
         ("request" in params, "request_not_supported", "Request objects are not supported."),
         ("request_uri" in params, "request_uri_not_supported", "Request objects are not supported."),
         (params.get("response_type") != "code", "unsupported_response_type", "The response_type is code."),
         (params.get("response_mode", "query") != "query", "invalid_request", "The response_mode is query."),
         (len(params.get("state", "")) > MAX_STATE, "invalid_request", "state is too long."),
-        (audience is None, "invalid_request", "aud is required: the address of this FHIR server."),
-        (audience not in (realm.issuer, realm.issuer + "/"), "invalid_request", "aud is not this FHIR server."),
+        (len(params.get("nonce", "")) > MAX_STATE, "invalid_request", "nonce is too long."),
+        (not audiences, "invalid_request", "aud is required: the address of this FHIR server."),
+        (not audiences <= {realm.issuer, realm.issuer + "/"}, "invalid_request", "aud is not this FHIR server."),
         (params.get("code_challenge_method") != "S256", "invalid_request", "PKCE with S256 is required."),
         (not CHALLENGE.fullmatch(params.get("code_challenge", "")), "invalid_request", "code_challenge is not S256."),
         (not _prompts(params) <= PROMPTS, "invalid_request", "prompt has an unknown value."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,9 @@ async def test_limits_are_told_and_kept(mongo_url: str, database: str, tmp_path:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.running())
         context: Any = app.fhir.context
+        limits: Any = app.fhir.limits
+        began = datetime.now(UTC)
+        limits.now = lambda: began  # the minute does not end meanwhile
         server = Running(app, await open_realm(app.config, context.store, context))
         await clients.save(server.realm, "backend", BACKEND)
         await clients.save(server.realm, "other", BACKEND)

@@ -156,12 +156,11 @@ async def external(portal: Portal, request: Request) -> Response:
     name, provider = request.query_params.get("flow", ""), request.query_params.get("provider", "")
     if name:
         await authorize.load(portal.realm, name, held)
-    if provider not in {each.key for each in portal.realm.providers}:
-        raise PageError("This way to log in is not set up.")
     try:
         target = await outside.begin(portal.realm, provider, name, held)
     except outside.Unusable as error:
-        return await login_page(portal, held, name, await _app(portal, name, held), "", fault=str(error), status=502)
+        status = 502 if provider in {each.key for each in portal.realm.providers} else 400
+        return await login_page(portal, held, name, await _app(portal, name, held), "", fault=str(error), status=status)
     return with_cookie(portal, redirect(target), cookie)
 
 

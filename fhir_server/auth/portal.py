@@ -207,6 +207,12 @@ def human(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
     """An endpoint for people: every fault is a page, or a redirect to the app where that is safe."""
 
     async def run(request: Request) -> Response:
+        response = await told(request)
+        if portal.secure:  # a browser that was here once never comes back without TLS (RFC 6797)
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        return response
+
+    async def told(request: Request) -> Response:
         try:
             return await endpoint(portal, request)
         except Denied as error:

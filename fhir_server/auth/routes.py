@@ -62,7 +62,8 @@ async def style(portal: Portal, request: Request) -> Response:
 async def asset(portal: Portal, request: Request) -> Response:
     """GET /style.css and /passkey.js."""
     name = request.url.path.rpartition("/")[2]
-    return Response(render.asset(name), media_type=render.ASSETS[name], headers={"Cache-Control": "max-age=3600"})
+    headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return Response(render.asset(name), media_type=render.ASSETS[name], headers=headers)
 
 
 def _no_secrets(request: Request) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from fhir_server.access.gate import Gate
+from fhir_server.access.gate import Caller, Gate
 from fhir_server.answers.respond import Response, failure, rendered
 from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
@@ -109,8 +109,7 @@ class Fhir:
                 return Response(204, {"Allow": METHODS.decode()}, media="text/plain")
             request.parts, request.query = self._target(scope)
             request.peer = scope["client"][0] if scope.get("client") else ""
-            if self.gate is not None:
-                request.principal = await self.gate.caller(headers=request.headers)
+            request.principal = await self.caller(request)
             if self.limits is not None:
                 counted = self.limits.take(class_of(request.parts), caller_key(request), request.peer)
             if request.method in BODIES:
@@ -130,6 +129,17 @@ class Fhir:
             kind = request.parts[0] if request.parts else ""
             log.info("request", request=request.id, method=request.method, type=kind, status=answer.status, ms=took)
         return answer
+
+    async def caller(self, request: Request) -> Caller | None:
+        """Who asks; whoever comes with a token that is no good is counted by address, as at a login."""
+        if self.gate is None:
+            return None
+        try:
+            return await self.gate.caller(headers=request.headers)
+        except FhirError:
+            if self.limits is not None:
+                self.limits.take("general", "", request.peer)
+            raise
 
     def _target(self, scope: Scope) -> tuple[tuple[str, ...], Pairs]:
         path, query = scope["path"][len(self.mount) + 1 :], scope["query_string"]
