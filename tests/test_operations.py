@@ -290,6 +290,9 @@ async def test_everything_comes_in_pages(chart: Context) -> None:
     """Each match once, however small the pages."""
     found = await names(chart, "Patient/p1/$everything?_type=Observation&_count=2")
     assert sorted(found) == OBSERVATIONS
+    found = await names(chart, "Patient/p1/$everything?_count=2")
+    inside = [name for name in found if not name.startswith("Practitioner/")]
+    assert sorted(inside) == sorted(["Patient/p1", "Encounter/e1", "Group/g1", *OBSERVATIONS])
     assert (await ask(chart, "GET", "Patient/none/$everything")).status == 404
     assert (await ask(chart, "GET", "Patient/p1/$everything?start=soon")).status == 400
 

@@ -13,11 +13,14 @@ from fhir_server.answers.links import PAGE
 from fhir_server.answers.paging import count_asked, page_url, self_url
 from fhir_server.answers.respond import Response, milliseconds, searchset
 from fhir_server.context import Context, Pairs
+from fhir_server.ids import local_name
 from fhir_server.operations.call import Call
+from fhir_server.operations.compartments import references
 from fhir_server.operations.stored import stored_resource
 from fhir_server.store import Stored
 from fhir_server.store.find.page import find
 from fhir_server.store.find.search import Found
+from profiles.json import parse as parse_json
 from profiles.model import COMPARTMENTS, RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kinds, every, some
@@ -45,6 +48,10 @@ CARE_DATES = (
 )
 
 
+# Parameters that leave some of the compartment out; what is referred to comes along then wherever it lies.
+_NARROW = frozenset(("_type", "_since", "start", "end"))
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose compartments are walked, one after the other; the place is the number of the current one."""
@@ -70,10 +77,21 @@ async def run(call: Call, context: Context) -> Response:
     shown = [_row(stored, call, context) for stored in found.matches if not wanted or stored.type in wanted]
     # A Group leads to other patients, and they are nobody's business here.
     others = [stored for stored in found.included if stored.type != scope.compartment]
+    if not _NARROW.intersection(name for name, _ in pairs):
+        others = [stored for stored in others if not _is_inside(stored, scope, context)]
     extra = [_row(stored, call, context) for stored in others if not wanted or stored.type in wanted]
     total = found.total if len(scope.ids) < 2 and wanted <= set(_types(scope.compartment)) else None
     told = tuple(stored.compartment for stored, _ in (*shown, *extra))
     return Response(200, {}, searchset(shown, extra, context=context, total=total, links=links), compartments=told)
+
+
+def _is_inside(stored: Stored, scope: Scope, context: Context) -> bool:
+    """Whether it lies in the compartment itself, and so comes on a page of its own."""
+    if not COMPARTMENTS[scope.compartment].get(stored.type):
+        return False
+    owners = references(scope.compartment, parse_json(stored.body or b"{}"), context.registry)
+    names = {local_name(owner, context.config.base) for owner in owners}
+    return f"{scope.compartment}/{scope.ids[scope.place]}" in names if scope.ids else bool(names)
 
 
 def _row(stored: Stored, call: Call, context: Context) -> tuple[Stored, bytes]:
