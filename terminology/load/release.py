@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import IO
 
 from profiles.outcome import FhirError
@@ -68,16 +69,16 @@ def text_lines(files: Files, name: str) -> Iterator[str]:
             raise FhirError("invalid", f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def tab_rows(files: Files, name: str, wanted: tuple[str, ...]) -> Iterator[list[str]]:
-    """The wanted columns of a tab-separated file with a header."""
+def tab_rows(files: Files, name: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The wanted columns, two or more, of a tab-separated file with a header."""
     lines = text_lines(files, name)
     header = next(lines, "").split("\t")
-    places = _places(name, header, wanted)
+    chosen, columns = itemgetter(*_places(name, header, wanted)), len(header)
     for number, line in enumerate(lines, 2):
         cells = line.split("\t")
-        if len(cells) < len(header):
-            raise FhirError("invalid", f"Line {number} of {name} has {len(cells)} columns, not {len(header)}")
-        yield [cells[place] for place in places]
+        if len(cells) < columns:
+            raise FhirError("invalid", f"Line {number} of {name} has {len(cells)} columns, not {columns}")
+        yield chosen(cells)
 
 
 def csv_rows(files: Files, name: str, wanted: tuple[str, ...]) -> Iterator[list[str]]:

@@ -31,7 +31,7 @@ def read(files: Files, version: str | None) -> Release:
     return Release(head, _rows(known, _names(files), *_relations(files)))
 
 
-def _concepts(files: Files, name: str) -> Iterator[list[str]]:
+def _concepts(files: Files, name: str) -> Iterator[tuple[str, ...]]:
     return tab_rows(files, name, ("id", "active", "definitionStatusId"))
 
 
