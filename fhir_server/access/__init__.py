@@ -11,11 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fhir_server.access.gate import LOGIN, Caller, Sight
+from fhir_server.access.admission import admit as admit
+from fhir_server.access.admission import caller_of, kind_of, refused, unlimited
+from fhir_server.access.gate import Caller, Sight
 from fhir_server.access.shielding import keys_of, without_inside, without_links
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
+from fhir_server.ids import local_name
 from fhir_server.store import Stored
+from fhir_server.store.find.search import Found
 from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.model import RESOURCE_TYPES
@@ -25,103 +29,7 @@ from search.entries import entries
 from search.matches import matches
 from search.params import Registry
 from search.query import Query
-from smart_auth.access import VERB
 from smart_auth.compartments import foreign_patient
-
-SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
-# Operation -> the verb it needs on the type (or on the type named here). What has no row is for callers without limits.
-OPERATIONS: dict[str, tuple[str, str | None]] = {
-    "validate": ("", None),
-    "convert": ("", None),
-    "fhirpath": ("", None),
-    "graphql": ("", None),
-    "graph": ("r", None),
-    "summary": ("r", "Patient"),
-    "diff": ("r", None),
-    "snapshot": ("r", "StructureDefinition"),
-    "stats": ("s", "Observation"),
-    "everything": ("r", None),
-    "lastn": ("s", "Observation"),
-    "document": ("r", "Composition"),
-    "meta": ("r", None),
-    "meta-add": ("u", None),
-    "meta-delete": ("u", None),
-    "lookup": ("r", "CodeSystem"),
-    "validate-code": ("r", None),
-    "subsumes": ("r", "CodeSystem"),
-    "expand": ("r", "ValueSet"),
-    "find-matches": ("r", "CodeSystem"),
-    "batch-validate-code": ("r", "ValueSet"),
-    "translate": ("r", "ConceptMap"),
-    "closure": ("r", "CodeSystem"),
-    "versions": ("", None),
-}
-
-
-def caller_of(request: Request, context: Context) -> Caller | None:
-    """The caller, None on an open server; FhirError 401 where there has to be one."""
-    if request.principal is not None:
-        caller: Caller = request.principal
-        return caller
-    if context.config.auth == "none":
-        return None
-    raise FhirError("login", "Log in: a bearer token is needed.", headers=LOGIN)
-
-
-def refused(text: str) -> FhirError:
-    """The error of a type, a verb or a content that is not granted."""
-    return FhirError("forbidden", text, headers=SCOPE)
-
-
-async def admit(request: Request, context: Context, interaction: str) -> None:
-    """Let the interaction begin; FhirError 401 or 403 otherwise."""
-    if interaction == "capabilities":
-        return
-    caller = caller_of(request, context)
-    if caller is None:
-        return
-    if context.trail is not None and _kind(request) in ("AuditEvent", None):
-        await context.trail.move()
-    if interaction == "operation":
-        _admit_operation(request, caller)
-    elif interaction in ("transaction", "batch"):
-        if not caller.principal.scopes:
-            raise refused("The token has no scope for resources.")
-    else:
-        _admit_verb(VERB[interaction], _kind(request), caller)
-
-
-def _kind(request: Request) -> str | None:
-    """The type an interaction is about; None for all of them."""
-    parts = [part for part in request.parts if part not in ("_search", "_history")]
-    name = parts[2] if len(parts) == 3 and parts[2] not in ("", "*") and parts[2] in RESOURCE_TYPES else None
-    return name or (parts[0] if parts and not (len(parts) == 3 and parts[2] == "*") else None)
-
-
-def _admit_verb(verb: str, kind: str | None, caller: Caller) -> None:
-    if kind is None:
-        if not any(verb in scope.verbs for scope in caller.principal.scopes):
-            raise refused("This is not granted.")
-    elif caller.gate.granted(caller, kind, verb).none:
-        raise refused(f"This is not granted for {kind}.")
-
-
-def _admit_operation(request: Request, caller: Caller) -> None:
-    name = request.parts[-1].removeprefix("$")
-    verb, on = OPERATIONS.get(name, (None, None))
-    kind = on or (request.parts[0] if request.parts[0] in RESOURCE_TYPES else None)
-    if verb is None:
-        if not unlimited(caller):
-            raise refused(f"${name} is not granted.")
-    elif verb:
-        _admit_verb(verb, kind, caller)
-    elif not caller.principal.scopes or (kind and all(caller.gate.granted(caller, kind, each).none for each in "cru")):
-        raise refused(f"${name} is not granted.")
-
-
-def unlimited(caller: Caller) -> bool:
-    """Whether role and scope grant every type and verb without any condition; a patient's consent is none of these."""
-    return all(caller.gate.is_free(caller, "*", verb) for verb in "cruds")
 
 
 def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | None:
@@ -129,7 +37,7 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
     caller = caller_of(request, context)
     if caller is None:
         return None
-    searched = _kind(request)
+    searched = kind_of(request)
     searches = request.method in ("GET", "HEAD") or "_search" in request.parts
 
     def allowed(kind: str) -> Clause:
@@ -141,6 +49,11 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
 
 async def sees(request: Request, context: Context, stored: Stored) -> bool:
     """Whether this version exists for the caller; what does not is answered like what was never there."""
+    seen = await _sees(request, context, stored)
+    return seen if stored.type != "Binary" else seen and await stands_for(request, context, stored)
+
+
+async def _sees(request: Request, context: Context, stored: Stored) -> bool:
     caller = caller_of(request, context)
     if caller is None:
         return True
@@ -153,6 +66,29 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
     if verb != "r" and await _holds(caller, "i", stored, context):
         raise refused(f"This is not granted for this {stored.type}.")
     return False
+
+
+async def stands_for(request: Request, context: Context, stored: Stored) -> bool:
+    """Whether what lends a Binary its protection exists for the caller (R4 binary.html, securityContext)."""
+    caller = caller_of(request, context)
+    if (
+        caller is None
+        or stored.type != "Binary"
+        or b'"securityContext"' not in (stored.body or b"")
+        or unlimited(caller)
+    ):
+        return True
+    resource: Any = parse_json(stored.body or b"{}")
+    name = local_name(str(resource.get("securityContext", {}).get("reference", "")), context.config.base)
+    return name is not None and await reached(name, request, context) is not None
+
+
+async def kept(found: Found, request: Request, context: Context) -> Found:
+    """What was found, without each Binary that stands for something hidden; then nothing is told of how many."""
+    rows = [row for row in found.matches if row.type != "Binary" or await stands_for(request, context, row)]
+    if len(rows) < len(found.matches):
+        found.matches, found.total = rows, None
+    return found
 
 
 async def reached(name: str, request: Request, context: Context) -> Stored | None:
@@ -308,7 +244,9 @@ def sees_everything(request: Request, context: Context) -> bool:
     caller = caller_of(request, context)
     if caller is None:
         return True
-    kind = _kind(request)
+    kind = kind_of(request)
+    if kind == "Binary":
+        return unlimited(caller)
     return all(caller.gate.sight(caller, each, "r").all for each in ((kind,) if kind else RESOURCE_TYPES))
 
 

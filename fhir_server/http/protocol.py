@@ -80,6 +80,10 @@ class Limited(HttpToolsProtocol):
         if most > self._limits.max_headers and self._header_bytes() > self._limits.max_headers:
             self._refuse(431, f"The header lines are longer than {self._limits.max_headers} bytes.")
             return
+        hosts = [name for name, _ in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            self._refuse(400, "An HTTP/1.1 request has one Host (RFC 9112 §3.2).")
+            return
         self.scope["extensions"] = {WHOLE: self.answer}  # type: ignore[dict-item]
         try:
             super().on_headers_complete()

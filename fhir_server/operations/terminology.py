@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from uuid import uuid4
 
+from fhir_server.access import owner
 from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
@@ -115,13 +116,17 @@ def _included(value_set: Resource | None) -> list[str]:
 
 
 async def close_table(call: Call, context: Context) -> Response:
-    """$closure: the table is kept with the server's state; of two changes at once the second starts over."""
+    """$closure: the table is kept with the server's state, for the client and user who named it.
+
+    Of two changes at once the second starts over.
+    """
     asked, known = parameters_of(call), terms_of(context.store, context.registry)
+    name = f"{owner(call.request)} {name_of(asked)}".strip()
     for _ in range(_ATTEMPTS):
-        record = await known.state(CLOSURES, name_of(asked))
+        record = await known.state(CLOSURES, name)
         table = of_record(record) if record else None
         made, found = await known.ask(partial(_closed, asked=asked, table=table))
-        if made == table or await known.keep(CLOSURES, made.name, made.record(), record):
+        if made == table or await known.keep(CLOSURES, name, made.record(), record):
             return resource_answer(found)
     raise FhirError("conflict", f"The closure table {name_of(asked)} is being changed by others; try again.")
 

@@ -23,6 +23,8 @@ def is_native(request: Request) -> bool:
     """Whether a read of a Binary wants the content itself: every time that FHIR is not asked for by name."""
     if request.parts[:1] != ("Binary",) or len(request.parts) not in (2, 4) or request.in_bundle:
         return False
+    if request.parts[1][:1] in ("_", "$"):
+        return False
     if request.method not in ("GET", "HEAD") or request.first("_format") is not None:
         return False
     return not any(row.name in FHIR for row in accepted(request.headers.get("accept", "")))

@@ -251,3 +251,38 @@ async def test_p21_one_resource_with_everything(client: httpx2.AsyncClient) -> N
     for query, total in (("name=small", 1), ("identifier=long", 1), ("identifier=http://s|v70000", None)):
         found = (await client.get(f"Patient?{query.replace('|', quote('|'))}&_elements=id")).json()
         assert total is None or found["total"] == total
+
+
+POST = b"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\n"
+BODY = b'{"resourceType":"Patient"}'
+HIDDEN = b"GET /fhir/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLING = {
+    "two lengths": POST + b"Content-Length: 26\r\nContent-Length: 5\r\n\r\n" + BODY + HIDDEN,
+    "length and chunks": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "chunks and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "chunks not last": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + HIDDEN,
+    "a blank before the colon": POST + b"Content-Length : 26\r\n\r\n" + BODY,
+    "a signed length": POST + b"Content-Length: +26\r\n\r\n" + BODY,
+    "a length below nothing": POST + b"Content-Length: -1\r\n\r\n" + BODY,
+    "a length beyond everything": POST + b"Content-Length: 99999999999999999999999\r\n\r\n" + BODY,
+    "a chunk beyond everything": POST + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n" + BODY,
+    "a folded line": b"GET /fhir/Patient HTTP/1.1\r\nHost: x\r\nX-A: b\r\n c\r\n\r\n",
+    "lines without CR": b"GET /fhir/Patient HTTP/1.1\nHost: x\n\n",
+    "no host": b"GET /fhir/Patient HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /fhir/Patient HTTP/1.1\r\nHost: x\r\nHost: evil\r\n\r\n",
+}
+
+
+async def test_p15_one_request_is_not_two(mongo_url: str, database: str, tmp_path: Path) -> None:
+    """Requests that a proxy and this server might divide differently are 400, and the connection ends."""
+    async with application(mongo_url, database, tmp_path) as app, listening(app) as port:
+        for name, packet in SMUGGLING.items():
+            answer = await answered(port, packet)
+            assert answer.startswith(b"HTTP/1.1 400 "), name
+            assert (answer.count(b"HTTP/1.1 4"), b"HTTP/1.1 2" in answer, b"SMUGGLED" in answer) == (1, False, False), (
+                name
+            )
+        fine = POST + b"Content-Length: 26\r\nConnection: close\r\n\r\n" + BODY
+        assert (await talk(port, fine)).startswith(b"HTTP/1.1 201 ")
+        assert (await talk(port, b"GET /fhir/metadata HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")

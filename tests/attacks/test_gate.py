@@ -176,3 +176,42 @@ async def test_everything_does_not_follow_hidden_references(hospital: Hospital) 
     for url in ("Patient/P1/$everything", "Patient/$everything"):
         assert b'"id":"org"' not in (await hospital.ask(clerk(hospital), "GET", url)).body
         assert b'"id":"org"' in (await hospital.ask(hospital.doctor, "GET", url)).body
+
+
+async def test_a_binary_is_as_hidden_as_what_it_stands_for(hospital: Hospital) -> None:
+    """securityContext: who may not see the observation does not see its Binary on any path; who may, does."""
+    for id, context in (("secret", "Observation/r1"), ("plain", "Observation/o1"), ("lost", "Observation/zz")):
+        body = {"resourceType": "Binary", "id": id, "contentType": "text/plain", "data": "AAAA"}
+        sent = body | {"securityContext": reference(context)}
+        assert (await hospital.ask(hospital.admin, "PUT", f"Binary/{id}", sent)).status == 201
+    for caller, sees in ((hospital.nurse, {"plain"}), (hospital.doctor, {"plain", "secret"})):
+        for id in ("secret", "plain", "lost"):
+            for url in (f"Binary/{id}", f"Binary/{id}/_history/1", f"Binary/{id}/_history", f"Binary/{id}/$meta"):
+                assert (await hospital.ask(caller, "GET", url)).status == (200 if id in sees else 404), url
+        assert await hospital.ids(caller, "Binary") == {f"Binary/{id}" for id in sees}
+        assert "total" not in content(await hospital.ask(caller, "GET", "Binary?_total=accurate"))
+        found = content(await hospital.ask(caller, "GET", "Binary/_history"))
+        assert {row["resource"]["id"] for row in found["entry"]} == sees
+        graph = await hospital.ask(caller, "GET", "$graphql?query={BinaryList {id}}")
+        assert {id for id in ("secret", "plain", "lost") if id.encode() in graph.body} == sees
+    assert await hospital.ids(hospital.admin, "Binary") == {"Binary/secret", "Binary/plain", "Binary/lost"}
+    made = {"resourceType": "Binary", "contentType": "text/plain", "data": "BBBB"}
+    again = await hospital.ask(hospital.doctor, "POST", "Binary", made, if_none_exist="_id=plain")
+    assert (again.status, b"AAAA" in again.body) == (200, True)
+
+
+async def test_closure_tables_are_their_owners(hospital: Hospital) -> None:
+    """A table of the same name is another one for another client or user: nobody resets or reads it."""
+
+    async def closed(caller: Caller, *rows: dict[str, Any]) -> Any:
+        named = {"name": "name", "valueString": "mine"}
+        body = {"resourceType": "Parameters", "parameter": [named, *rows]}
+        return await hospital.ask(caller, "POST", "$closure", body)
+
+    concept = {"name": "concept", "valueCoding": {"system": "http://loinc.org", "code": "a"}}
+    assert (await closed(hospital.doctor)).status == 200
+    assert (await closed(hospital.doctor, concept)).status in (200, 400, 422)
+    assert (await closed(hospital.nurse, concept)).status == 404
+    assert (await closed(hospital.nurse)).status == 200
+    assert (await closed(hospital.doctor, {"name": "version", "valueString": "0"})).status == 200
+    assert (await closed(hospital.app(), {"name": "version", "valueString": "0"})).status == 404
