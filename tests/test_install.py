@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from fhir_server.following import registry_of
 from fhir_server.store import Store, open_store
 from fhir_server.store.packages import package_records
 from fhir_server.writing.checking import LOOK
-from tests.packing import URL, Json, codes, guide, manifest, package, profile, tgz, value_set
+from tests.packing import URL, Json, codes, guide, manifest, package, parameter, profile, tgz, value_set
 from tests.shell import ask, bundle_of, content, context_on, entry, text_of
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +101,15 @@ async def test_other_processes_know_at_once(context: Context, mongo_url: str, st
             assert (await ask(there, "POST", "Patient", claimed)).status == 201
     finally:
         await other.close()
+
+
+async def test_examples_are_found_by_the_parameters_beside_them(context: Context, store: Store) -> None:
+    """Their entries are written with the parameters of the package, which nothing may reindex any more."""
+    bound = {"coding": [{"system": f"{URL}/CodeSystem/states", "code": "free"}]}
+    ada = {"resourceType": "Patient", "id": "ada", "name": [{"family": "Lovelace"}], "maritalStatus": bound}
+    await install(context, package(codes(), value_set(), parameter(), examples=(ada,)), examples=True)
+    there = replace(context, registry=await registry_of(store))
+    assert await total(there, "Patient?state=free") == 1
 
 
 async def test_a_second_installation_changes_nothing(context: Context) -> None:

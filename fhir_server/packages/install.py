@@ -28,12 +28,14 @@ from fhir_server.packages.plan import (
     other_id,
 )
 from fhir_server.store import Store, Stored
+from fhir_server.store.find.parameters import Parameters
 from fhir_server.store.packages import drop_record, keep_record, package_records
 from fhir_server.writing.checking import defined, faults
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue
 from profiles.packages import Member, Package, read_package
 from profiles.validate import check
+from search.params import Registry
 
 T = TypeVar("T")
 
@@ -123,10 +125,16 @@ class Installation:
         if not done:
             await self._write_all(definitions(self.package), self._definition)
         if more:
+            await self._know_parameters()
             await self._write_all(examples(self.package), self._example)
         await self._record(digest, more, "installed")
         await defined(store_of(self.context))
         return self.report
+
+    async def _know_parameters(self) -> None:
+        """Write what follows with the search parameters that are stored by now: their reindexing may be over."""
+        registry = await Parameters(store_of(self.context), Registry.r4()).refresh()
+        self.context = replace(self.context, registry=registry)
 
     def _own(self) -> dict[str, Any]:
         name = (self.package.name, self.package.version)
