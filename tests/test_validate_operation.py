@@ -223,3 +223,21 @@ async def test_many_references_are_looked_up_together(context: Context) -> None:
     sent = encode({"resourceType": "Bundle", "type": "collection", "entry": entries})
     found = await asyncio.wait_for(issues(context, "POST", "Bundle/$validate", sent), 20)
     assert errors(found) == []
+
+
+async def test_what_cannot_be_read_is_told_with_its_place(context: Context) -> None:
+    """The expression is that of the last element that began before the fault."""
+    for raw, type, place in (
+        (
+            b'{"resourceType": "Patient",\n "name": [{"given": ["x",,]}]}',
+            "application/fhir+json",
+            "Patient.name[0].given[0]",
+        ),
+        (
+            b'<Patient xmlns="http://hl7.org/fhir">\n<name>\n<given value="x"/></nam></Patient>',
+            XML,
+            "Patient.name[0].given[0]",
+        ),
+    ):
+        answer = await ask(context, "POST", "Patient/$validate", raw, content_type=type)
+        assert content(answer)["issue"][0]["expression"] == [place]

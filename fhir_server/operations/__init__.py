@@ -33,6 +33,7 @@ from fhir_server.operations.parameters import given, refuse_misshapen
 from fhir_server.writing.resource import body_of
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError, Issue
+from profiles.validate import with_expressions
 
 ROWS: tuple[Row, ...] = (
     Row("Resource-validate", validate.run, examines=True, more=(validate.ALONG,)),
@@ -128,7 +129,16 @@ async def _run(request: Request, context: Context) -> Response:
     faults: list[Issue] = []
     if request.method == "POST" and not operation.raw and (request.body or request.resource is not None):
         examined = faults if operation.examines else None
-        sent = packages.packaged(request) if packages.is_package(request) else await body_of(request, context, examined)
+        try:
+            sent = (
+                packages.packaged(request)
+                if packages.is_package(request)
+                else await body_of(request, context, examined)
+            )
+        except FhirError as error:
+            if not operation.examines or not request.body:
+                raise
+            raise FhirError.of(with_expressions(error.issues, request.body)) from None
     if sent is not None and sent.get("resourceType") == "Parameters":
         refuse_misshapen(sent)
     path = request.parts[:-1]

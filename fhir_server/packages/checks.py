@@ -21,7 +21,7 @@ from fhir_server.writing.checking import full
 from fhir_server.writing.coded_values import code_faults, membership
 from profiles.json import parse
 from profiles.outcome import FhirError, Issue
-from profiles.validate import Library, Options, Shelf, validate, with_places
+from profiles.validate import Library, Options, Shelf, validate, with_expressions, with_places
 from profiles.xml import read_xml
 from terminology.content import shipped
 from terminology.library import Library as Terminology
@@ -88,7 +88,7 @@ async def _issues(text: Text, check: Check) -> list[Issue]:
             return with_places([*found, *await check(resource)], text.raw)
         return with_places(await check(parse(text.raw)), text.raw)
     except FhirError as error:
-        return list(error.issues)
+        return with_expressions(error.issues, text.raw)
 
 
 def _texts(paths: Iterable[Path]) -> Iterator[Text]:

@@ -9,11 +9,11 @@ from profiles.validate.explain import resource_faults
 from profiles.validate.fast import surely_valid, warm
 from profiles.validate.full import validate
 from profiles.validate.library import Library, Shelf
-from profiles.validate.places import with_places
+from profiles.validate.places import with_expressions, with_places
 from profiles.validate.report import Options
 from profiles.validate.snapshot import generate
 
-__all__ = ["Library", "Options", "Shelf", "check", "generate", "validate", "warm", "with_places"]
+__all__ = ["Library", "Options", "Shelf", "check", "generate", "validate", "warm", "with_expressions", "with_places"]
 
 
 def check(resource: Any, expected_type: str | None = None) -> list[Issue]:

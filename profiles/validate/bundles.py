@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +30,11 @@ def check_bundle(report: Report, spot: Spot) -> None:
         _check_first(report, spot, entries, str(kind))
     if kind == "searchset":
         _check_found(report, entries)
+        _check_asked(report, spot, entries)
     if kind == "document":
         _check_links(report, spot, entries)
+    if kind == "message":
+        _check_focus(report, spot, entries)
 
 
 def _check_no_pages(report: Report, spot: Spot, kind: str) -> None:
@@ -91,6 +95,34 @@ def _check_found(report: Report, entries: list[Spot]) -> None:
             report.error("required", entry, "a search result needs an id")
 
 
+# The type of a search on one: `http://server/fhir/Patient?name=x`, `Patient/_search?name=x`.
+SEARCHED = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)(?:/_search)?\?")
+
+
+def _check_asked(report: Report, spot: Spot, entries: list[Spot]) -> None:
+    """http://hl7.org/fhir/R4/search.html: what matches a search on one type is of that type, as `self` tells it."""
+    links = [link.value for link in members(spot, "link") if link.value.get("relation") == "self"]
+    found = SEARCHED.search(str(links[0].get("url", ""))) if links else None
+    if found is None or found[1] not in RESOURCE_TYPES:
+        return
+    for entry in entries:
+        kind = _resource(entry).get("resourceType")
+        if entry.value.get("search", {}).get("mode", "match") == "match" and kind not in (None, found[1]):
+            report.error("value", entry, f"a search of {found[1]} does not match a {kind}")
+
+
+def _check_focus(report: Report, spot: Spot, entries: list[Spot]) -> None:
+    """http://hl7.org/fhir/R4/messageheader.html: what a message is about comes with it."""
+    header = next((place for entry in entries[:1] for place in members(entry, "resource")), None)
+    if header is None or header.type != "MessageHeader":
+        return
+    url = str(entries[0].value.get("fullUrl", ""))
+    for focus in members(header, "focus"):
+        text = focus.value.get("reference")
+        if isinstance(text, str) and not text.startswith("#") and entry_for(spot.value, text, url) is None:
+            report.error("not-found", focus, f"'{absolute(text, url)}' is not in the message")
+
+
 def references(entry: Spot) -> Iterator[tuple[Spot, str]]:
     """The references of an entry's resource that stay inside no resource."""
     for spot in everything(entry):
@@ -111,7 +143,7 @@ def _check_links(report: Report, spot: Spot, entries: list[Spot]) -> None:
             if found is not None:
                 links[number].add(numbers[id(found)])
                 links[numbers[id(found)]].add(number)
-            elif number == 0 and ":" not in text and "?" not in text:
+            elif number == 0 and (":" not in text or text.startswith("urn:")) and "?" not in text:
                 report.error("not-found", place, f"'{absolute(text, url)}' is not in the document")
     reached = _reach(links)
     for number, entry in enumerate(entries):

@@ -20,11 +20,13 @@ from profiles.validate.special import (
     check_attachment,
     check_coding,
     check_identifier,
+    check_simple,
     check_text,
     check_unit,
     check_uri,
 )
 from profiles.validate.spots import Spot
+from profiles.validate.structures import check_language
 
 Json = dict[str, Any]
 Check: TypeAlias = Callable[[Report, Spot], None]
@@ -67,6 +69,8 @@ NEEDS: dict[Check, frozenset[str]] = {
     check_extension: frozenset(("url",)),
     check_id: frozenset(("id",)),
     check_identifier: frozenset(("system",)),
+    check_language: frozenset(("language", "expression")),
+    check_simple: frozenset(("comparator",)),
     check_unit: frozenset(("system",)),
 }
 # What tells values that a check has nothing to say of.

@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def error(code: str, path: str, text: str) -> Issue:
-    return Issue("error", code, f"{path}: {text}" if path else text, (path,) if path else ())
+    return Issue("error", code, f"{path}: {text}" if path else text, (path or "Resource",))
 
 
 def resource_faults(resource: Any, path: str = "", *, expected: str | None = None, inner: str = "") -> Iterator[Issue]:

@@ -20,6 +20,7 @@ Json = dict[str, Any]
 # Names reserved for examples, whose definitions nobody can look up.
 EXAMPLES = ("://example.org/", "://acme.com/", "://nema.org/")
 SD = "http://hl7.org/fhir/StructureDefinition/"
+TOOLS = "http://hl7.org/fhir/tools/StructureDefinition/"
 # An element of another release as an extension (http://hl7.org/fhir/R4/versions.html#extensions).
 OTHER_RELEASE = re.compile(r"http://hl7\.org/fhir/[1-9]\.[0-9]/StructureDefinition/extension-[A-Z]\w*(\.\w+)+(\[x])?")
 # Where extensions are used beyond the contexts R4 published for them: by the specification itself, and as the later
@@ -88,7 +89,7 @@ def _softened(severity: str, url: str) -> str:
     """HL7 publishes extensions for R4 to this day: one of its own that is not known here may be right."""
     if any(name in url for name in EXAMPLES):
         return "information"
-    return "warning" if url.startswith(SD) or OTHER_RELEASE.fullmatch(url) else severity
+    return "warning" if url.startswith((SD, TOOLS)) or OTHER_RELEASE.fullmatch(url) else severity
 
 
 def _check_part(report: Report, spot: Spot, parent: Spot, url: str) -> None:

@@ -28,7 +28,7 @@ def validate(
     report.conforms = partial(_conforms, report)
     if not surely_valid(resource):
         for issue in resource_faults(resource):
-            report.error(issue.code, issue.expression[0] if issue.expression else "", _bare(issue))
+            report.error(issue.code, "" if issue.expression == ("Resource",) else issue.expression[0], _bare(issue))
     kind = resource.get("resourceType") if isinstance(resource, dict) else None
     if isinstance(kind, str) and kind in RESOURCE_TYPES:
         broken = report.failed()
@@ -63,4 +63,4 @@ def _check_asked(report: Report, spot: Spot, url: str) -> None:
 
 
 def _bare(issue: Issue) -> str:
-    return issue.text.removeprefix(f"{issue.expression[0]}: ") if issue.expression else issue.text
+    return issue.text.removeprefix(f"{issue.expression[0]}: ")

@@ -42,6 +42,11 @@ HOLDS: dict[str, Callable[[Any], bool]] = {
     "eld-3": lambda v: v == "*" or (str(v).isascii() and str(v).isdigit()),
     "ref-1": lambda v: not str(v.get("reference", "")).startswith("#"),
 }
+# As later releases corrected a rule: a contained resource may refer to its container
+# (http://hl7.org/fhir/R4/references.html#contained).
+CORRECTED = {
+    "ref-1": model.INVARIANTS["ref-1"].expression + " or (reference = '#' and %rootResource != %resource)",
+}
 # ele-1 is part of the structure; txt-1 and txt-2 are one look at the narrative, in `narrative`.
 ELSEWHERE = {"ele-1", "txt-1", "txt-2"}
 
@@ -74,7 +79,7 @@ def check_base_rules(report: Report, spot: Spot, rules: tuple[Rule, ...]) -> Non
         if rule.best_practice and not report.options.best_practice:
             continue
         if holds is None or spot.value is None or not holds(spot.value):
-            _check(report, spot, key.rpartition(":")[2], rule.severity, rule.text, rule.expression)
+            _check(report, spot, key.rpartition(":")[2], rule.severity, rule.text, CORRECTED.get(key, rule.expression))
 
 
 def check_rules(report: Report, spot: Spot, wanted: Definition) -> None:

@@ -53,17 +53,25 @@ def _check_form(report: Report, spot: Spot) -> None:
     literal = LITERAL.search(text)
     is_type = literal is not None and literal[1] in model.RESOURCE_TYPES
     if ":" not in text and "?" not in text and not is_type:
-        place = f"{spot.path}.reference"
-        report.add("warning", "value", place, f"'{text}' is no reference: [type]/[id] or an absolute URL")
+        # In a Bundle a reference must lead to an entry, or tell what it is of elsewhere.
+        severity, place = "error" if _in_bundle(spot) else "warning", f"{spot.path}.reference"
+        report.add(severity, "value", place, f"'{text}' is no reference: [type]/[id] or an absolute URL")
     elif literal and is_type and isinstance(said, str) and said in model.RESOURCE_TYPES and said != literal[1]:
         report.error("value", f"{spot.path}.type", f"the type is {said}, but the reference is to a {literal[1]}")
+
+
+def _in_bundle(spot: Spot) -> bool:
+    above: Spot | None = spot
+    while above is not None and above.type != "Bundle":
+        above = above.parent
+    return above is not None
 
 
 def check_target(report: Report, spot: Spot, kind: Kind, check: CheckAgainst) -> None:
     """The profiles of a target: its type when it cannot be found, all of one profile when it can."""
     if spot.type != "Reference" or not isinstance(spot.value, dict):
         return
-    types = {p: _type_of(report, p) for p in kind.targets}
+    types = {p: type_of(report, p) for p in kind.targets}
     found = target_type(report, spot)
     if found and not any(t in (found, ANY) for t in types.values() if t):
         if all(types.values()):
@@ -106,7 +114,7 @@ def _check_profiles(report: Report, spot: Spot, target: Json, profiles: list[str
     report.error("structure", spot, f"the target does not fit {' or '.join(profiles)}")
 
 
-def _type_of(report: Report, profile: str) -> str | None:
+def type_of(report: Report, profile: str) -> str | None:
     base = profile.removeprefix(TYPE_URL)
     if base in model.RESOURCE_TYPES:  # half of the time that an IPS document takes, when it is read every time
         return base

@@ -50,7 +50,7 @@ class Report:
         mark = (path, severity, key or text)
         if mark not in self.seen:
             self.seen.add(mark)
-            self.issues.append(Issue(severity, code, f"{path}: {text}", (path,)))
+            self.issues.append(Issue(severity, code, f"{path}: {text}" if path else text, (path or "Resource",)))
 
     def error(self, code: str, spot: Spot | str, text: str, key: str = "") -> None:
         self.add("error", code, spot, text, key)

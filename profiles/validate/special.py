@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from profiles import model
 from profiles.validate.answers import check_response
 from profiles.validate.bundles import check_bundle
+from profiles.validate.canonicals import check_canonical, is_value_set
 from profiles.validate.measures import check_measure_report
 from profiles.validate.narrative import check_narrative
 from profiles.validate.questionnaires import check_questionnaire
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
-from profiles.validate.structures import check_expression, check_structure
+from profiles.validate.structures import check_expression, check_language, check_structure
+from profiles.validate.vocabulary import check_code_system, check_concept_map, check_value_set
 
 Json = dict[str, Any]
 CODED = ("system", "version", "code", "display")
 UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*[^<>]*>?")
+SIMPLE = "http://hl7.org/fhir/StructureDefinition/SimpleQuantity"
 URIS = "urn:ietf:rfc:3986"
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 SCHEMES = ("urn:", "oid:", "uuid:")
@@ -56,39 +61,6 @@ def check_search_parameter(report: Report, spot: Spot) -> None:
         report.error("business-rule", spot, "a composite search parameter has two components at least")
 
 
-def check_code_system(report: Report, spot: Spot) -> None:
-    """http://hl7.org/fhir/R4/codesystem.html: what is said of the content is true of the concepts."""
-    concepts, content = spot.value.get("concept", []), spot.value.get("content")
-    if content == "not-present" and concepts:
-        report.error("business-rule", spot, "the content is not present, yet there are concepts")
-    count = spot.value.get("count")
-    if content == "complete" and isinstance(count, int) and concepts and _size(concepts) != count:
-        report.error("business-rule", spot, f"the count is {count}, but there are {_size(concepts)} concepts")
-
-    kinds = {p.get("code"): p.get("type") for p in spot.value.get("property", ()) if isinstance(p, dict)}
-    for place in _concepts(spot):
-        for one in members(place, "property"):
-            _check_property(report, one, kinds)
-
-
-def _concepts(holder: Spot) -> Iterator[Spot]:
-    for place in members(holder, "concept"):
-        yield place
-        yield from _concepts(place)
-
-
-def _check_property(report: Report, one: Spot, kinds: dict[Any, Any]) -> None:
-    """A property has the type that the code system declares for it."""
-    wanted = kinds.get(one.value.get("code"))
-    for value in members(one, "value") if wanted else ():
-        if value.type != wanted:
-            report.error("value", value, f"the property {one.value['code']} is of type {wanted}, not {value.type}")
-
-
-def _size(concepts: list[Any]) -> int:
-    return sum(1 + _size(c.get("concept", [])) for c in concepts if isinstance(c, dict))
-
-
 def check_capabilities(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/capabilitystatement.html: parameters are of the type that their definition says."""
     for rest in members(spot, "rest"):
@@ -99,18 +71,10 @@ def check_capabilities(report: Report, spot: Spot) -> None:
                 report.error("value", place, f"{url} is a parameter of type {found.get('type')}, not {said}")
 
 
-def check_value_set(report: Report, spot: Spot) -> None:
-    """http://hl7.org/fhir/R4/valueset.html: systems are absolute."""
-    for compose in members(spot, "compose"):
-        for place in [*members(compose, "include"), *members(compose, "exclude")]:
-            system = place.value.get("system", "urn:x")
-            if ":" not in system:
-                report.error("value", place, f"the system '{system}' must be an absolute URI")
-
-
 def check_coding(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/datatypes.html#Coding: the code is one of its system, as far as that is known."""
     _check_system(report, spot)
+    _check_coded(report, spot)
     if spot.value.get("system") and spot.value.get("code"):
         fault = report.library.code_fault({k: v for k, v in spot.value.items() if k in CODED})
         if fault is not None:
@@ -121,6 +85,12 @@ def _check_system(report: Report, spot: Spot) -> None:
     system = spot.value.get("system")
     if isinstance(system, str) and ":" not in system:
         report.error("value", f"{spot.path}.system", f"the system '{system}' must be an absolute URI")
+
+
+def _check_coded(report: Report, spot: Spot) -> None:
+    system = spot.value.get("system")
+    if isinstance(system, str) and is_value_set(system):
+        report.error("value", f"{spot.path}.system", f"'{system}' is a value set, not a code system")
 
 
 def check_identifier(report: Report, spot: Spot) -> None:
@@ -137,6 +107,19 @@ def check_unit(report: Report, spot: Spot) -> None:
         check_coding(report, spot)
 
 
+def check_simple(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/datatypes.html#SimpleQuantity"""
+    if isinstance(spot.value, dict) and "comparator" in spot.value and _is_simple(spot.element):
+        report.error("invariant", spot, "The comparator is not used on a SimpleQuantity (sqty-1)")
+
+
+@cache
+def _is_simple(element: str) -> bool:
+    parent, _, name = element.rpartition(".")
+    child = model.element(parent, name.removesuffix("[x]")) if parent else None
+    return child is not None and SIMPLE in child.profiles
+
+
 def check_text(report: Report, spot: Spot) -> None:
     """http://hl7.org/fhir/R4/security.html#narrative: markup hides in plain text; markdown may have some."""
     forbidden = report.options.forbid_html
@@ -150,7 +133,9 @@ SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "CapabilityStatement": (check_capabilities,),
     "CodeSystem": (check_code_system,),
     "Coding": (check_coding,),
-    "Quantity": (check_unit,),
+    "ConceptMap": (check_concept_map,),
+    "Expression": (check_language,),
+    "Quantity": (check_unit, check_simple),
     "ElementDefinition.constraint": (check_expression,),
     "Identifier": (check_identifier,),
     "MeasureReport": (check_measure_report,),
@@ -164,5 +149,5 @@ SPECIAL: dict[str, tuple[Callable[[Report, Spot], None], ...]] = {
     "string": (check_text,),
     "uri": (check_uri,),
     "url": (check_uri,),
-    "canonical": (check_uri,),
+    "canonical": (check_uri, check_canonical),
 }

@@ -9,6 +9,7 @@ from profiles.fhirpath import parse
 from profiles.model import is_a
 from profiles.outcome import FhirError
 from profiles.validate.definitions import choice
+from profiles.validate.differentials import check_contexts, check_order, check_slice, check_snapshot, check_targets
 from profiles.validate.discriminators import check_discriminators
 from profiles.validate.report import Report
 from profiles.validate.snapshot import element_id, generate, snapshot
@@ -36,24 +37,37 @@ def _parse_fault(text: str) -> str | None:
     return None
 
 
+def check_language(report: Report, spot: Spot) -> None:
+    """http://hl7.org/fhir/R4/metadatatypes.html#Expression: an expression is one of its language."""
+    if spot.value.get("language") == "text/fhirpath":
+        check_expression(report, spot)
+
+
 def check_structure(report: Report, spot: Spot) -> None:
     """Every element of the differential has its place in the base, and narrows what it finds there."""
     structure = spot.value
+    check_contexts(report, spot)
     base_url = structure.get("baseDefinition")
     if structure.get("derivation") != "constraint" or "differential" not in structure or not base_url:
         return
-    base = report.library.structure(base_url)
-    if base is None:
+    root = report.library.structure(base_url)
+    if root is None:
         report.add("warning", "not-found", f"{spot.path}.baseDefinition", f"the base {base_url} is not known")
         return
     try:
         layered = {element_id(e): e for e in generate(structure, report.library.structure)}
-        known = {element_id(e): e for e in snapshot(base, report.library.structure)}
+        known = {element_id(e): e for e in snapshot(root, report.library.structure)}
     except FhirError as error:
         report.error("invalid", spot, error.text)
         return
-    for element in [e for d in members(spot, "differential") for e in members(d, "element")]:
-        _check_narrows(report, element, known.get(element_id(element.value), {}))
+    elements = [e for d in members(spot, "differential") for e in members(d, "element")]
+    check_order(report, elements, layered)
+    check_snapshot(report, spot, elements)
+    for element in elements:
+        base = known.get(element_id(element.value), {})
+        _check_narrows(report, element, base)
+        check_targets(report, element, base)
+        check_slice(report, element, layered)
         whole = layered.get(element_id(element.value), {})
         _check_values(report, element, whole)
         check_discriminators(report, element, whole)
@@ -68,9 +82,11 @@ def _check_values(report: Report, element: Spot, whole: Json) -> None:
     kinds = {kind.get("code", "").rpartition("/")[2] for kind in whole.get("type", ())}
     if not kinds or any("fhirpath" in kind.get("code", "") for kind in whole["type"]):
         return
-    for prefix in ("fixed", "pattern"):
+    for prefix in ("fixed", "pattern", "minValue", "maxValue"):
+        # The bounds of a date may be a length of time before or after today.
+        extra = {"Quantity"} if "Value" in prefix and kinds & {"date", "dateTime", "instant"} else set()
         for value in members(element, prefix):
-            if not any(is_a(value.type, kind) for kind in kinds):
+            if not any(is_a(value.type, kind) for kind in kinds | extra):
                 report.error("value", element, f"{prefix}[x] is of type {value.type}, the element is {_or(kinds)}")
     if "binding" in element.value and not kinds & BINDABLE:
         report.error("business-rule", element, f"a binding needs a code, and the element is {_or(kinds)}")
