@@ -36,7 +36,7 @@ def check_display(
     found = [n for n in fitting if n.value.casefold() == given.casefold()]
     if found:
         _check_current(found, fitting, about, where, verdict)
-    elif any(n.is_display for n in fitting):
+    elif any(n.is_display and not n.status for n in fitting):
         name = _WRONG_SPACE if _squeeze(given) in {_squeeze(n.value) for n in fitting} else _WRONG
         verdict.add(name, where, severity=wrong, choices=_choices(fitting), **about)
     elif not names.known:

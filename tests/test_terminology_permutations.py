@@ -254,3 +254,52 @@ def test_pages_make_up_the_whole(name: str) -> None:
         assert (page["total"], page["offset"]) == (whole["total"], offset)
         pages += page.get("contains", [])
     assert pages == whole["contains"]
+
+
+@pytest.mark.parametrize("version", [None, "1.0.0", "1.2.0", "1.x", "9"])
+@pytest.mark.parametrize("display", [None, "Wrong"])
+def test_a_code_system_is_the_value_set_of_all_its_codes(version: str | None, display: str | None) -> None:
+    """CodeSystem/$validate-code by each form, and ValueSet/$validate-code with nothing but the system."""
+    for url, code in [*CODES, (UNKNOWN, "x")]:
+        extra = {name: given for name, given in (("version", version), ("display", display)) if given}
+        coding = {"name": "coding", "valueCoding": {"system": url, "code": code, **extra}}
+        include = {"system": url, **({"version": version} if version else {})}
+        whole = {"name": "valueSet", "resource": value_set("whole", include)}
+        answer = ask(KNOWN, "CodeSystem", "validate-code", url=url, code=code, **extra)
+        for other in (
+            ask(KNOWN, "CodeSystem", "validate-code", coding, url=url),
+            ask(KNOWN, "CodeSystem", "validate-code", coding),
+            ask(KNOWN, "ValueSet", "validate-code", coding, whole),
+        ):
+            for name in ("result", "code", "system", "version", "display", "status", "inactive", "normalized-code"):
+                assert value(other, name) == value(answer, name), (url, code, name)
+
+
+OUTDATED = {
+    "url": "http://hl7.org/fhir/StructureDefinition/structuredefinition-standards-status",
+    "valueCode": "deprecated",
+}
+NAMED = library(
+    system(
+        "1",
+        concept("dog", designation=[{"language": "de", "value": "Hund"}, {"language": "fr-CA", "value": "Chien"}]),
+        concept("cat", designation=[{"language": "de", "value": "Katze", "extension": [OUTDATED]}]),
+        concept("rock"),
+    )
+)
+LANGUAGES = ["en", "de", "de-CH", "fr", "fr-CA", "it", "de,en", "it,*", "en,*;q=0", "de;q=0.5,en;q=0.8", "*"]
+
+
+@pytest.mark.parametrize("by_header", [False, True])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_display_that_is_shown_is_a_valid_one(language: str, by_header: bool) -> None:
+    """The same of $expand, $lookup and $validate-code, and none of them shows what $validate-code refuses."""
+    asked: Any = {"header": language} if by_header else {"displayLanguage": language}
+    whole = {"name": "valueSet", "resource": value_set("whole", ANY)}
+    for row in ask(NAMED, "ValueSet", "expand", whole, **asked)["expansion"]["contains"]:
+        code = {"code": row["code"]}
+        shown = value(ask(NAMED, "CodeSystem", "lookup", system=ANIMALS, **code, **asked), "display")
+        assert value(ask(NAMED, "CodeSystem", "validate-code", url=ANIMALS, **code, **asked), "display") == shown
+        assert row.get("display", shown) == shown
+        checked = ask(NAMED, "CodeSystem", "validate-code", url=ANIMALS, **code, display=shown, **asked)
+        assert value(checked, "result") is True, value(checked, "message")
