@@ -35,7 +35,8 @@ async def posted_search(request: Request, context: Context) -> Response:
         form = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=context.config.max_values)
     except ValueError as error:
         raise FhirError("too-costly", "The form has too many values, or is not UTF-8.") from error
-    return await search(replace(request, query=[*request.query, *form]), context)
+    request.query = [*request.query, *form]  # the audit trail tells what was asked, too
+    return await search(request, context)
 
 
 def presented(request: Request) -> Request:

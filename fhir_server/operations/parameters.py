@@ -181,7 +181,7 @@ def _fits(key: str, kind: str) -> bool:
 def _check_resource(row: dict[str, Any], resource: Any, place: str) -> None:
     kind = row.get("type", "")
     own = resource.get("resourceType") if isinstance(resource, dict) else None
-    if own not in RESOURCE_TYPES or (kind in RESOURCE_TYPES and own != kind):
+    if own not in RESOURCE_TYPES or kind in PRIMITIVES or (kind in RESOURCE_TYPES and own != kind):
         raise FhirError("invalid", f"The parameter {row['name']} is a {kind}, not {own}.", place)
 
 

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.access.auditing import Trail
+from fhir_server.context import Request
+from fhir_server.routes import handle
 from fhir_server.store import Store
 from profiles.json import encode, parse
 from profiles.validate import check
@@ -109,6 +111,16 @@ async def test_a_transaction_that_fails_is_told_as_one_failure(hospital: Hospita
     assert (await hospital.ask(hospital.nurse, "POST", "", bundle_of("transaction", *rows))).status == 403
     [found] = await events(hospital)
     assert (found["subtype"][0]["code"], found["outcome"]) == ("transaction", "4")
+
+
+@pytest.mark.anyio
+async def test_u01_what_a_posted_search_asked_is_told(hospital: Hospital) -> None:
+    """The criteria of a form are in the trail like those of an address."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    request = Request("POST", ("Condition", "_search"), [], form, b"patient=P1", principal=hospital.doctor, id="t")
+    assert (await handle(request, hospital.context)).status == 200
+    told = [part["query"] for part in (await events(hospital))[-1]["entity"] if "query" in part]
+    assert [base64.b64decode(text) for text in told] == [b"Condition/_search?patient=P1"]
 
 
 @pytest.mark.anyio

@@ -130,6 +130,19 @@ async def test_t23_a_token_is_good_in_its_tenant_alone(server: Server) -> None:
     assert (await server.ask("bb", "GET", "Patient/secret")).status_code == 200
 
 
+async def test_t23_conveniences_are_the_tenants_own(server: Server) -> None:
+    """Completion, introspection and userinfo of a tenant know nothing of another's token."""
+    for place in ("/t/{}/terminology/icd10/search?q=diab", "/t/{}/auth/userinfo"):
+        assert (await server.ask("aa", "GET", ROOT + place.format("aa"), token="bb")).status_code == 401
+        assert (await server.ask("aa", "GET", ROOT + place.format("aa"))).status_code in (200, 403)
+    asked = await server.http.post(
+        "/t/aa/auth/introspect",
+        content=f"token={server.tokens['bb']}",
+        headers={"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {server.tokens['bb']}"},
+    )
+    assert asked.status_code == 401
+
+
 async def test_absolute_addresses_stay_in_their_tenant(server: Server) -> None:
     """Entries and references with the other tenant's address are foreign: not read, not resolved, not included."""
     await server.ask("bb", "PUT", "Patient/secret", patient("Secret", "secret"))
