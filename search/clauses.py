@@ -97,8 +97,9 @@ class Body:
 class Chain:
     """A reference under one of `keys` leads to a resource of type `target` for which `where` holds.
 
-    `how` is "reference", or "canonical" where the entries are canonical urls of the target. `inside` is what holds for
-    a contained resource that is referred to, `read` tells its entries.
+    `how` is "reference", "followed" where the references are looked up and never the targets, or "canonical" where the
+    entries are canonical urls of the target. `inside` is what holds for a contained resource that is referred to,
+    `read` tells its entries.
     """
 
     keys: tuple[str, ...]

@@ -200,6 +200,17 @@ LANGUAGE = Row(
     (),
 )
 
+# The resource that decides who may see a Binary: R4 has the element and no parameter for it.
+SECURITY_CONTEXT = Row(
+    "urn:fhir-server:SearchParameter:Binary-security-context",
+    "security-context",
+    "reference",
+    ("Binary",),
+    "Binary.securityContext",
+    (),
+    (),
+)
+
 
 @cache
 def _r4() -> Registry:
@@ -207,7 +218,7 @@ def _r4() -> Registry:
         Row(p.url, p.code, p.type, p.bases, p.expression, p.targets, CORRECTED.get(p.url, p.components))
         for p in model.SEARCH_PARAMETERS
     ]
-    return Registry([*rows, LANGUAGE])
+    return Registry([*rows, LANGUAGE, SECURITY_CONTEXT])
 
 
 @cache

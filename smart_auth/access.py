@@ -160,7 +160,7 @@ def _rows(principal: Principal, kind: str, verb: str) -> tuple[Row, ...]:
 
 def _row(row: Row, principal: Principal, kind: str, world: World, verb: str) -> Formula:
     pairs = ((name, value.replace("{fhirUser}", principal.fhir_user or "-")) for name, value in row.where)
-    own = patient_formula(kind, principal.patients, world.codes, write=verb in WRITES) if row.own else EVERYTHING
+    own = _of_patients(kind, principal.patients, world, verb) if row.own else EVERYTHING
     return every([where(*pairs), own])
 
 
@@ -173,9 +173,16 @@ def _context(scope: Scope, principal: Principal, kind: str, verb: str, world: Wo
     """What the scope's context allows: a patient's compartment, a user's own rights, or a system's."""
     if scope.context == "patient":
         patients = (principal.patient,) if principal.patient else ()
-        return patient_formula(kind, patients, world.codes, write=verb in WRITES)
+        return _of_patients(kind, patients, world, verb)
     user = principal.user is not None
     return EVERYTHING if (scope.context == "user") == user else NOTHING
+
+
+def _of_patients(kind: str, patients: tuple[str, ...], world: World, verb: str) -> Formula:
+    """What of a type belongs to the patients; of a Binary the resource that it names decides, so it must name one."""
+    if kind == "Binary":
+        return where(("security-context:missing", "false")) if patients else NOTHING
+    return patient_formula(kind, patients, world.codes, write=verb in WRITES)
 
 
 def _hidden(rows: tuple[Row, ...]) -> frozenset[str]:

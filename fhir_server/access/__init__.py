@@ -11,20 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from fhir_server.access import proxies
 from fhir_server.access.admission import admit as admit
 from fhir_server.access.admission import caller_of, kind_of, refused, unlimited
 from fhir_server.access.gate import Caller, Sight
 from fhir_server.access.shielding import keys_of, without_inside, without_links
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
-from fhir_server.ids import local_name
 from fhir_server.store import Stored
-from fhir_server.store.find.search import Found
 from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.clauses import Clause
+from search.clauses import Clause, every
 from search.entries import entries
 from search.matches import matches
 from search.params import Registry
@@ -42,22 +41,40 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
 
     def allowed(kind: str) -> Clause:
         verb = "s" if searches and kind == (searched or kind) else "i"
-        return caller.gate.clause(caller, kind, verb)
+        found = caller.gate.clause(caller, kind, verb)
+        return found if kind != proxies.KIND else every((found, proxies.clause(caller)))
 
     return allowed
 
 
 async def sees(request: Request, context: Context, stored: Stored) -> bool:
     """Whether this version exists for the caller; what does not is answered like what was never there."""
-    seen = await _sees(request, context, stored)
-    return seen if stored.type != "Binary" else seen and await stands_for(request, context, stored)
-
-
-async def _sees(request: Request, context: Context, stored: Stored) -> bool:
     caller = caller_of(request, context)
     if caller is None:
         return True
-    verb = _verb(request)
+    if stored.type == proxies.KIND and not await _stands(stored, caller, request, context):
+        return False
+    return await _inside(stored, caller, _verb(request), context)
+
+
+async def _stands(stored: Stored, caller: Caller, request: Request, context: Context) -> bool:
+    """Whether the caller may see what a version of a Binary names as its securityContext."""
+    if proxies.is_free(caller):
+        return True
+    judged = stored if stored.body is not None else await _before(stored, context)
+    named = proxies.named_by(judged.body) if judged is not None and judged.body is not None else None
+    return await _seen(named, caller, request, context)
+
+
+async def _seen(named: Any, caller: Caller, request: Request, context: Context) -> bool:
+    if named is None or proxies.is_free(caller):
+        return True
+    target = proxies.target_of(named, context.config.base)
+    found = await reached(target, request, context) if target else None
+    return found is not None and found.body is not None
+
+
+async def _inside(stored: Stored, caller: Caller, verb: str, context: Context) -> bool:
     sight = caller.gate.sight(caller, stored.type, verb)
     if sight.all or (stored.body is not None and within(sight, stored, context)):
         return True
@@ -66,29 +83,6 @@ async def _sees(request: Request, context: Context, stored: Stored) -> bool:
     if verb != "r" and await _holds(caller, "i", stored, context):
         raise refused(f"This is not granted for this {stored.type}.")
     return False
-
-
-async def stands_for(request: Request, context: Context, stored: Stored) -> bool:
-    """Whether what lends a Binary its protection exists for the caller (R4 binary.html, securityContext)."""
-    caller = caller_of(request, context)
-    if (
-        caller is None
-        or stored.type != "Binary"
-        or b'"securityContext"' not in (stored.body or b"")
-        or unlimited(caller)
-    ):
-        return True
-    resource: Any = parse_json(stored.body or b"{}")
-    name = local_name(str(resource.get("securityContext", {}).get("reference", "")), context.config.base)
-    return name is not None and await reached(name, request, context) is not None
-
-
-async def kept(found: Found, request: Request, context: Context) -> Found:
-    """What was found, without each Binary that stands for something hidden; then nothing is told of how many."""
-    rows = [row for row in found.matches if row.type != "Binary" or await stands_for(request, context, row)]
-    if len(rows) < len(found.matches):
-        found.matches, found.total = rows, None
-    return found
 
 
 async def reached(name: str, request: Request, context: Context) -> Stored | None:
@@ -100,6 +94,7 @@ async def reached(name: str, request: Request, context: Context) -> Stored | Non
         return stored
     sight = caller.gate.sight(caller, kind, "i")
     fits = sight.all or (stored.body is not None and within(sight, stored, context))
+    fits = fits and (kind != proxies.KIND or await _stands(stored, caller, request, context))
     return shown(request, context, stored) if fits else None
 
 
@@ -148,6 +143,8 @@ async def may_store(request: Request, context: Context, resource: Resource, verb
         if sight.none or not matches(sight.clause, found, resource):
             raise refused(f"This content is not granted for {kind}.")
         _refuse_strangers(caller, kind, verb, resource)
+    if kind == proxies.KIND and not await _seen(resource.get("securityContext"), caller, request, context):
+        raise refused("The securityContext is nothing that you may see.")
     if kind == "Consent":
         caller.gate.stale()
     if kind == "SearchParameter" and redefines(resource):
@@ -245,9 +242,8 @@ def sees_everything(request: Request, context: Context) -> bool:
     if caller is None:
         return True
     kind = kind_of(request)
-    if kind == "Binary":
-        return unlimited(caller)
-    return all(caller.gate.sight(caller, each, "r").all for each in ((kind,) if kind else RESOURCE_TYPES))
+    kinds = (kind,) if kind and kind != proxies.KIND else RESOURCE_TYPES
+    return all(caller.gate.sight(caller, each, "r").all for each in kinds)
 
 
 def returned(answer: Response, request: Request, context: Context) -> Response:

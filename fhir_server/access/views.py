@@ -51,6 +51,5 @@ async def views(request: Request, context: Context, kind: str, pairs: Pairs, cur
     found = await find(
         context.store, query, registry=context.registry, cursor=cursor, access=visible, pending=context.pending
     )
-    found = await access.kept(found, own, context)
     found.matches = [access.shown(own, context, stored) for stored in found.matches]
     return found

@@ -66,7 +66,6 @@ async def search(request: Request, context: Context) -> Response:
         access=visible,
         pending=context.pending,
     )
-    found = await access.kept(found, request, context)
     if not token and shipped.is_asked(query):
         await shipped.add(found, query, context, visible)
     links = {"self": self_url(request, list(query.used), context, token)}

@@ -15,6 +15,8 @@ from profiles.outcome import FhirError
 FHIR = frozenset(("application/fhir+json", "application/fhir+xml", "application/json+fhir", "application/xml+fhir"))
 # What may stand in a Content-Type that is sent back: a type, a subtype, plain parameters.
 TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+\-]{1,60}/[A-Za-z0-9!#$&^_.+\-]{1,100}(;[ A-Za-z0-9=_.+\-]{0,100})?", re.ASCII)
+HEADER = "X-Security-Context"
+NAME = re.compile(r"[!-~]{0,500}[A-Z][A-Za-z]{1,60}/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 # A browser must not run what somebody stored here (attack X03).
 SAFE = {"Content-Disposition": "attachment", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
@@ -40,6 +42,9 @@ async def native(answer: Response, context: Context) -> Response:
     answer.body = await asyncio.to_thread(b64decode, data) if big else b64decode(data)
     answer.media = type if TYPE.fullmatch(type) else "application/octet-stream"
     answer.headers |= SAFE
+    named = (resource.get("securityContext") or {}).get("reference")
+    if isinstance(named, str) and NAME.fullmatch(named):
+        answer.headers[HEADER] = named
     return answer
 
 
@@ -55,7 +60,7 @@ def is_content(request: Request) -> bool:
 
 
 async def wrapped(request: Request, context: Context) -> Resource:
-    """A Binary around the body; `X-Security-Context` is not believed, it would widen access."""
+    """A Binary around the body; `X-Security-Context` is its securityContext, which the caller must be able to see."""
     type = request.headers["content-type"].strip()
     if not TYPE.fullmatch(type):
         raise FhirError("not-supported", "The Content-Type is no media type.", status=415)
@@ -64,4 +69,9 @@ async def wrapped(request: Request, context: Context) -> Resource:
     resource: Resource = {"resourceType": "Binary", "contentType": type}
     if len(request.parts) == 2:
         resource["id"] = request.parts[1]
+    named = request.headers.get(HEADER.lower())
+    if named is not None:
+        if not NAME.fullmatch(named):
+            raise FhirError("value", f"{HEADER} must name a resource, such as Patient/1.", status=400)
+        resource["securityContext"] = {"reference": named}
     return resource | ({"data": data.decode()} if data else {})

@@ -59,7 +59,7 @@ async def matching(type: str, pairs: Pairs, request: Request, context: Context, 
         raise FhirError("transient", text, headers={"Retry-After": "30"})
     visible = access.clause_of(request, context)
     found = await find(context.store, query, registry=context.registry, access=visible)
-    return (await access.kept(found, request, context)).matches[:limit]
+    return list(found.matches[:limit])
 
 
 def only(found: Sequence[Stored], type: str) -> Stored | None:

@@ -111,7 +111,7 @@ class Links:
             return NEVER
         where = every((Kinds((chain.target,)), inner, await self.resolved(self.allowed(chain.target))))
         wide = replace(chain, where=where, inside=None if chain.inside is None else inner)
-        if self.few or not is_seen(where):
+        if self.few or chain.how == "followed" or not is_seen(where):
             return wide
         rows = await self._targets(wide)
         targets = [row for row in rows if "v" not in row]
