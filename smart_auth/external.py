@@ -33,7 +33,8 @@ class Unusable(Exception):
 class Provider:
     """An OpenID provider: where it is, what we are called there, and which claim says who somebody is in FHIR.
 
-    `roles` maps values of the claim `role_claim` to roles here; `create` makes a user at the first login.
+    `roles` maps values of the claim `role_claim` to roles here; `create` makes a user at the first login. `tenants` are
+    those whose people may log in with it: a provider of one hospital says nothing about the people of another.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Provider:
     role_claim: str = ""
     roles: Mapping[str, str] = field(default_factory=dict)
     create: bool = False
+    tenants: tuple[str, ...] = ("default",)
 
 
 def named(realm: Realm, key: str) -> Provider:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from fhir_server.secrecy import Sealed
 from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
 from fhir_server.store.tenants import open_beside
-from fhir_server.tenants import DEFAULT
+from fhir_server.tenants import DEFAULT, NAME
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
@@ -125,11 +126,25 @@ async def open_realm(config: Config, store: Store, context: Context) -> Realm:
 
 
 def providers_of(config: Config) -> tuple[Provider, ...]:
-    """The external OpenID providers of the configuration; a name that is no setting of one is a fault."""
+    """The external OpenID providers of the tenant; a name that is no setting of one is a fault."""
     try:
-        return tuple(Provider(**row) for row in config.providers)
+        rows = [Provider(**row | {"tenants": tenants_of(row)}) for row in config.providers]
     except TypeError as error:
         raise FhirError("value", f"FHIR_PROVIDERS is not understood: {error}.") from error
+    own = tuple(row for row in rows if config.tenant in row.tenants or "*" in row.tenants)
+    twice = next((row.key for row in own if sum(row.key == each.key for each in own) > 1), None)
+    if twice is not None:
+        raise FhirError("value", f"FHIR_PROVIDERS names {twice!r} more than once for the tenant {config.tenant}.")
+    return own
+
+
+def tenants_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tenants that a provider is for: the default one where none is named, every one for `*`."""
+    named = row.get("tenants", [DEFAULT])
+    names = list(named) if isinstance(named, list | tuple) else []
+    if not names or not all(isinstance(name, str) and (name == "*" or NAME.fullmatch(name)) for name in names):
+        raise FhirError("value", f'FHIR_PROVIDERS: tenants of {row.get("key")!r} is a list of names, or ["*"].')
+    return tuple(names)
 
 
 def is_loopback(url: str) -> bool:
