@@ -11,8 +11,8 @@ from authlib.oauth2.rfc6749.errors import (
     InvalidGrantError,
     InvalidRequestError,
     InvalidScopeError,
+    OAuth2Error,
     UnauthorizedClientError,
-    UnsupportedGrantTypeError,
 )
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
@@ -27,10 +27,10 @@ async def token(realm: Realm, form: Mapping[str, str], authorization: str | None
     """The answer of the token endpoint, or an OAuth2Error."""
     kind = form.get("grant_type", "")
     if kind not in GRANTS:
-        raise (
-            UnsupportedGrantTypeError(kind[:40])
-            if kind.isascii() and kind.isalpha()
-            else InvalidRequestError(description="grant_type is missing or unknown.")
+        if not kind:
+            raise InvalidRequestError(description="grant_type is missing.")
+        raise OAuth2Error(
+            error="unsupported_grant_type", description=f"It is one of {', '.join(GRANTS)}.", status_code=400
         )
     named = form if authorization else await _named(realm, form)
     client = await clients.authenticate(realm, named, authorization, f"{realm.auth}/token")

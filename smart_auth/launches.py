@@ -9,7 +9,13 @@ from urllib.parse import urlencode
 from profiles.outcome import FhirError
 from smart_auth.realm import Realm, Record, digest
 
+MOST_ITEMS = 100
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_TYPE = re.compile(r"[A-Z][A-Za-z]+", re.ASCII)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[!-~]{1,500}", re.ASCII)
+# What an item of fhirContext may be named by, and what an Identifier has.
+WAYS = frozenset({"reference", "canonical", "identifier"})
+IDENTIFIER = {"use": str, "type": dict, "system": str, "value": str, "period": dict, "assigner": dict}
 _REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
@@ -31,8 +37,11 @@ def launch_context(realm: Realm, request: dict[str, Any]) -> Record:
     for name in ("patient", "encounter"):
         if request.get(name) is not None:
             context[name] = _checked(_ID, request[name], name)
-    if request.get("fhirContext"):
-        context["fhirContext"] = [_context_item(item) for item in request["fhirContext"]]
+    items = request.get("fhirContext") or []
+    if not isinstance(items, list) or len(items) > MOST_ITEMS:
+        raise FhirError("value", f"fhirContext is a list of at most {MOST_ITEMS} objects.")
+    if items:
+        context["fhirContext"] = [_context_item(item) for item in items]
     if isinstance(request.get("intent"), str):
         context["intent"] = request["intent"][:200]
     context["need_patient_banner"] = request.get("need_patient_banner") is not False
@@ -41,15 +50,28 @@ def launch_context(realm: Realm, request: dict[str, Any]) -> Record:
 
 
 def _context_item(item: Any) -> Record:
-    """SMART 2.2: an object with a relative reference; Patient and Encounter only with a role of their own."""
-    if not isinstance(item, dict):
-        raise FhirError("value", "fhirContext is a list of objects with a reference.")
-    found = {"reference": _checked(_REFERENCE, item.get("reference"), "fhirContext.reference")}
-    if isinstance(item.get("role"), str):
-        found["role"] = item["role"][:200]
-    if found["reference"].split("/")[0] in ("Patient", "Encounter") and found.get("role", "launch") == "launch":
+    """SMART 2.2, "fhirContext": a reference, canonical or identifier; Patient and Encounter in a role of their own."""
+    if not isinstance(item, dict) or not (WAYS & item.keys()) or not item.keys() <= WAYS | {"type", "role"}:
+        raise FhirError("value", "fhirContext is a list of objects with a reference, a canonical or an identifier.")
+    role = item.get("role", "launch")
+    if not isinstance(role, str) or not (role == "launch" or _URI.fullmatch(role)):
+        raise FhirError("value", "fhirContext.role is an absolute URI, or left out.")
+    for name, pattern in (("reference", _REFERENCE), ("canonical", _URI), ("type", _TYPE)):
+        if name in item:
+            _checked(pattern, item[name], f"fhirContext.{name}")
+    if "identifier" in item:
+        _check_identifier(item["identifier"])
+    kind = item.get("type") or str(item.get("reference", "")).partition("/")[0]
+    if kind in ("Patient", "Encounter") and role == "launch":
         raise FhirError("value", "The patient and encounter of a launch are parameters of their own.")
-    return found
+    return dict(item)
+
+
+def _check_identifier(value: Any) -> None:
+    """An Identifier as FHIR writes it, of which a system or a value is there."""
+    known = isinstance(value, dict) and {"system", "value"} & value.keys() and value.keys() <= IDENTIFIER.keys()
+    if not known or not all(isinstance(held, IDENTIFIER[name]) and held for name, held in value.items()):
+        raise FhirError("value", "fhirContext.identifier is no FHIR Identifier.")
 
 
 def _checked(pattern: re.Pattern[str], value: Any, name: str) -> str:

@@ -212,7 +212,7 @@ def _example(parameter: Parameter, kind: str, route: Route) -> dict[str, Any]:
 
 
 def test_every_parameter_is_written() -> None:
-    """All 1,375 parameters of R4, `_language` and `security-context`: a value at their place becomes an entry under their key."""
+    """All 1,375 parameters of R4 and two more: a value at their place becomes an entry under their key."""
     urls, missing = set(), []
     for kind in sorted(model.RESOURCE_TYPES):
         for parameter in REGISTRY.of(kind):

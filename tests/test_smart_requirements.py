@@ -229,6 +229,87 @@ async def test_launch_context_is_beside_the_token_with_its_types(browser: Browse
         assert refused.status_code >= 400
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"reference": "ImagingStudy/1"},
+        {"reference": "ImagingStudy/1", "role": "launch"},
+        {"canonical": "https://example.org/fhir/Questionnaire/phq|2", "type": "Questionnaire"},
+        {"identifier": {"system": "http://h", "value": "7"}, "type": "ServiceRequest", "role": "https://ehr.example/r"},
+        {"identifier": {"value": "7"}, "type": "Patient", "role": "https://ehr.example/mother"},
+    ],
+)
+async def test_fhir_context_names_what_it_is_about(browser: Browser, item: dict[str, Any]) -> None:
+    """scopes-and-launch-context.html#fhircontext: a reference, canonical or identifier, with type and role."""
+    assert await with_context(browser, [item, {"reference": "Organization/1"}]) == [
+        item,
+        {"reference": "Organization/1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "ImagingStudy"},
+        {"reference": "ImagingStudy/1", "role": ""},
+        {"reference": "ImagingStudy/1", "role": "mother"},
+        {"reference": "Encounter/1", "role": "launch"},
+        {"identifier": {"value": "7"}, "type": "Patient"},
+        {"identifier": "7"},
+        {"identifier": {"use": "official"}},
+        {"identifier": {"value": 7}},
+        {"canonical": "Questionnaire/phq"},
+        {"reference": "ImagingStudy/1", "colour": "red"},
+        {"reference": "ImagingStudy/1", "type": 3},
+    ],
+)
+async def test_fhir_context_that_is_none_is_refused(browser: Browser, item: dict[str, Any]) -> None:
+    """scopes-and-launch-context.html#fhircontext: SHALL include one of three, role SHALL NOT be empty, no Patient."""
+    assert await with_context(browser, [item]) is None
+
+
+async def with_context(browser: Browser, items: list[Any]) -> Any:
+    """The fhirContext that an app is told after a launch with one; None where the launch is refused."""
+    ehr = await browser.granted("dora", scope="user/*.rs")
+    bearer = {"Authorization": f"Bearer {ehr['access_token']}"}
+    given = {"client_id": "app", "patient": "P2", "fhirContext": items}
+    made = await browser.http.post("/auth/launch", json=given, headers=bearer)
+    if made.status_code >= 400:
+        return None
+    code = await browser.code("dora", scope="launch patient/*.rs", launch=made.json()["launch"])
+    return (await browser.token(**exchange(code))).json()["fhirContext"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (None, "invalid_request"),
+        ("", "invalid_request"),
+        ("password", "unsupported_grant_type"),
+        ("urn:ietf:params:oauth:grant-type:device_code", "unsupported_grant_type"),
+        ('"<script>', "unsupported_grant_type"),
+    ],
+)
+async def test_a_grant_type_that_is_not_offered(browser: Browser, kind: str | None, error: str) -> None:
+    """RFC 6749 §5.2: unsupported_grant_type for any other, invalid_request where there is none."""
+    answer = await browser.token(grant_type=kind, client_id="app")
+    assert (answer.status_code, answer.json()["error"]) == (400, error)
+    assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["userinfo", "launch", "break-glass", "roles/Nurse"])
+async def test_a_protected_resource_answers_with_a_challenge(browser: Browser, path: str) -> None:
+    """RFC 6750 §3: without a token, or with one that is none, WWW-Authenticate is Bearer."""
+    for head in ({}, {"Authorization": "Bearer nonsense"}):
+        method = "POST" if path in ("launch", "break-glass") else "GET"
+        answer = await browser.http.request(method, f"/auth/{path}", headers=head)
+        assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, 'Bearer error="invalid_token"')
+    narrow = await browser.granted(scope="launch/patient patient/*.rs")
+    head = {"Authorization": f"Bearer {narrow['access_token']}"}
+    answer = await browser.http.get("/auth/userinfo", headers=head)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (403, 'Bearer error="insufficient_scope"')
+
+
 async def test_id_token_is_rs256_by_a_published_key_with_an_absolute_fhir_user(browser: Browser, world: World) -> None:
     """scopes-and-launch-context.html#scopes-for-requesting-identity-data: SHALL support RS256, publish bare JWKs."""
     found = await browser.granted(scope="openid fhirUser launch/patient patient/*.rs", nonce="n-1")

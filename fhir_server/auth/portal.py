@@ -200,6 +200,9 @@ async def preflight(portal: Portal, request: Request) -> Response:
 
 
 def _challenge(error: OAuth2Error) -> dict[str, str]:
+    """The challenge of Basic (RFC 6749 §5.2), or that of a protected resource (RFC 6750 §3)."""
+    if error.error in ("invalid_token", "insufficient_scope"):
+        return {"WWW-Authenticate": f'Bearer error="{error.error}"'}
     return {name: value for name, value in error.get_headers() if name == "WWW-Authenticate"}
 
 
