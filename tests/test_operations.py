@@ -165,6 +165,37 @@ async def test_fhirpath(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("subject.resolve().name.family", ["Shaw"]),
+        ("subject.resolve().managingOrganization.resolve().name", ["Acme"]),
+        ("subject.resolve().name.single().family", ["Shaw"]),
+        ("subject.resolve() is Patient", [True]),
+        ("performer.resolve() is Practitioner", [True]),
+        ("performer.resolve().name", []),
+        ("subject.resolve().select(%resource.status)", ["final"]),
+    ],
+)
+async def test_fhirpath_resolves(context: Context, expression: str, expected: list[Any]) -> None:
+    """R4 fhirpath.html, resolve(): stored resources; of what is not here the type that its reference tells."""
+    await ask(context, "PUT", "Organization/o1", {"resourceType": "Organization", "id": "o1", "name": "Acme"})
+    await ask(context, "PUT", "Patient/p1", patient(id="p1", managingOrganization={"reference": "Organization/o1"}))
+    sent = observation(performer=[{"reference": "http://elsewhere.org/fhir/Practitioner/9"}])
+    asked = parameters(expression={"valueString": expression}, resource={"resource": sent})
+    rows = content(await ask(context, "POST", "$fhirpath", asked)).get("parameter", [])
+    assert [next(value for key, value in row.items() if key.startswith("value")) for row in rows] == expected
+
+
+async def test_fhirpath_follows_few_references(context: Context) -> None:
+    rows = [{"reference": f"Practitioner/{n}"} for n in range(201)]
+    asked = parameters(
+        expression={"valueString": "performer.resolve().count()"}, resource={"resource": observation(performer=rows)}
+    )
+    answer = await ask(context, "POST", "$fhirpath", asked)
+    assert text_of(answer) == "The expression resolves more than 200 references."
+
+
+@pytest.mark.parametrize(
     ("expression", "text"),
     [
         ("nothing", "Patient has no element nothing"),

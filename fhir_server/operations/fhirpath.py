@@ -6,15 +6,19 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from fhir_server.access.views import view_target
 from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
+from fhir_server.ids import local_name
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_resource
 from fhir_server.store.terms import terms_of
 from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
-from profiles.json import encode
+from profiles.fhirpath.functions.fhir import reference_type
+from profiles.json import encode, parse
 from profiles.model import RESOURCE_TYPES, element
+from profiles.outcome import FhirError
 from terminology.library import Library
 
 # Functions that ask the terminology.
@@ -25,6 +29,8 @@ _OPEN = element("Parameters.parameter", "value")
 VALUE_TYPES = frozenset(_OPEN.types if _OPEN else ())
 # Names of the System types that differ from FHIR's by more than the first letter.
 SYSTEM = {"DateTime": "dateTime"}
+MOST = 200  # references that one expression may follow
+ROUNDS = 6  # tries; each reads what the one before it was missing
 
 
 async def run(call: Call, context: Context) -> Response:
@@ -32,22 +38,70 @@ async def run(call: Call, context: Context) -> Response:
     resource = call.one("resource")
     if resource is None and call.id:
         resource = await stored_resource(call, context)
-    expression = str(call.one("expression"))
-    if any(name in expression for name in TERMINOLOGY):
-        # What it needs of stored definitions is looked up between two tries, so it cannot run beside the others.
-        work = partial(_evaluated, expression, resource, context)
-        rows = await terms_of(context.store, context.registry).ask(work)
-    else:
-        rows = await asyncio.to_thread(_evaluated, expression, resource, context)
+    rows = await _resolved(str(call.one("expression")), resource, call, context)
     return resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
 
 
+async def _resolved(expression: str, resource: Resource | None, call: Call, context: Context) -> list[Resource]:
+    """The results; what resolve() leads to is read between two tries, as far as the caller may see it."""
+    targets = Targets(context.config.base)
+    for _ in range(ROUNDS):
+        try:
+            rows = await _tried(expression, resource, targets, context)
+        except FhirError:
+            if not targets.missing:
+                raise
+        else:
+            if not targets.missing:
+                return rows
+        await targets.read(call, context)
+    raise FhirError("too-costly", f"The expression resolves references through more than {ROUNDS - 1} resources.")
+
+
+async def _tried(expression: str, resource: Resource | None, targets: Targets, context: Context) -> list[Resource]:
+    if any(name in expression for name in TERMINOLOGY):
+        # What it needs of stored definitions is looked up between two tries too, so it cannot run beside the others.
+        work = partial(_evaluated, expression, resource, targets, context)
+        return await terms_of(context.store, context.registry).ask(work)
+    return await asyncio.to_thread(_evaluated, expression, resource, targets, context)
+
+
+class Targets:
+    """The resources that references lead to: those at hand, and those still to be read."""
+
+    __slots__ = ("_base", "_found", "missing")
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._found: dict[str, Resource | None] = {}
+        self.missing: set[str] = set()
+
+    def resolve(self, reference: str) -> Resource | None:
+        """What is at hand; of anything else the type alone, as far as the reference tells it."""
+        name = local_name(reference, self._base)
+        if name is not None and name not in self._found:
+            self.missing.add(name)
+        found = self._found.get(name) if name else None
+        kind = reference_type(reference)
+        return found if found is not None else {"resourceType": kind} if kind else None
+
+    async def read(self, call: Call, context: Context) -> None:
+        """Read what is missing; what the caller may not see is not there."""
+        if len(self._found) + len(self.missing) > MOST:
+            raise FhirError("too-costly", f"The expression resolves more than {MOST} references.")
+        for name in sorted(self.missing):
+            stored = await view_target(call.request, context, name)
+            self._found[name] = parse(stored.body) if stored is not None and stored.body else None
+        self.missing = set()
+
+
 def _evaluated(
-    expression: str, resource: Resource | None, context: Context, terminology: Library | None = None
+    expression: str, resource: Resource | None, targets: Targets, context: Context, terminology: Library | None = None
 ) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     environment = Environment(
         now=context.now(),
+        resolve=targets.resolve,
         member_of=membership(terminology) if terminology else None,
         subsumes=subsumption(terminology) if terminology else None,
         trace=lambda name, values: told.append(traced(name, values)),
