@@ -7,6 +7,7 @@ from typing import Any
 import re2
 
 from profiles.validate.enabled import choice, equal
+from profiles.validate.references import target_type
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot, members
 from profiles.validate.values import beyond, extension, extensions, shown
@@ -68,6 +69,8 @@ def check_answer(report: Report, reply: Spot, question: Json) -> None:
     _check_options(report, value, question)
     _check_limits(report, value, question)
     _check_text(report, value, question)
+    if value.type == "Reference":
+        _check_reference(report, value, question)
     if value.type == "Attachment":
         _check_attachment(report, value, question)
     if value.type == "Quantity":
@@ -125,6 +128,13 @@ def matches(pattern: str, text: str) -> bool:
         return re2.fullmatch(pattern, text) is not None
     except re2.error:
         return True
+
+
+def _check_reference(report: Report, value: Spot, question: Json) -> None:
+    """http://hl7.org/fhir/R4/extension-questionnaire-referenceresource.html"""
+    kinds, found = extensions(question, EXTENSION + "questionnaire-referenceResource"), target_type(report, value)
+    if kinds and found is not None and found not in kinds:
+        report.error("structure", value, f"the target is of type {found}, allowed are {', '.join(map(str, kinds))}")
 
 
 def _check_attachment(report: Report, value: Spot, question: Json) -> None:

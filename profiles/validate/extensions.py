@@ -10,6 +10,7 @@ from typing import Any
 from profiles import model
 from profiles.fhirpath import compile
 from profiles.outcome import FhirError
+from profiles.validate.invariants import holds
 from profiles.validate.profile import check_profile
 from profiles.validate.report import Report
 from profiles.validate.spots import Spot
@@ -81,7 +82,7 @@ def _check_rule(report: Report, spot: Spot, url: str, rule: str) -> None:
     except FhirError as error:
         report.add("warning", "processing", spot, f"the rule {rule} could not be evaluated: {error.text}")
         return
-    if [node.value for node in found] != [True]:
+    if not holds([node.value for node in found]):
         report.error("invariant", spot, f"the extension {url} is not allowed here: {rule} does not hold")
 
 

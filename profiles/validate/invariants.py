@@ -99,8 +99,13 @@ def _check(report: Report, spot: Spot, key: str, severity: str, text: str, expre
     except FhirError as error:
         report.add("warning", "processing", spot, f"the rule {key} could not be evaluated: {error.text}", f"rule {key}")
         return
-    if [n.value for n in found] != [True] and (found or not expression.endswith(NEGATED)):
+    if not holds([n.value for n in found]) and (found or not expression.endswith(NEGATED)):
         report.add("error" if severity == "error" else "warning", "invariant", spot, f"{text} ({key})", f"rule {key}")
+
+
+def holds(found: list[Any]) -> bool:
+    """What is there and no Boolean counts as true (http://hl7.org/fhirpath/N1/#singleton-evaluation-of-collections)."""
+    return found == [True] or any(type(value) is not bool for value in found)
 
 
 @cache

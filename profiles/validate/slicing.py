@@ -169,6 +169,8 @@ def _codes(report: Report, kind: Kind, path: list[tuple[str, str]]) -> Iterator[
 def _profile(report: Report, places: list[Spot], wanted: list[Definition], check: CheckAgainst, path: Any) -> bool:
     resolved = bool(path) and path[-1][0] == "resolve"
     profiles = [p for w in wanted for kind in w.kinds for p in (kind.targets if resolved else kind.profiles)]
+    if not profiles:
+        return _type(report, places, wanted, check, path)
     return bool(places) and any(_fits_profile(report, place, p, check) for place in places for p in profiles)
 
 
