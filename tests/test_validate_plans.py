@@ -15,7 +15,7 @@ from profiles.model import INVARIANTS, PRIMITIVES
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, validate
 from profiles.validate.checks import all_checks, run, switches_of
-from profiles.validate.invariants import base_rules, expression_for
+from profiles.validate.invariants import base_rules, expression_for, with_condition
 from profiles.validate.plans import check_all
 from profiles.validate.report import Report
 from profiles.validate.spots import Json, Spot, everything, whole
@@ -61,7 +61,8 @@ def _disagreements(resources: Iterator[Json] | list[Json]) -> Iterator[tuple[str
             continue
         for spot in everything(whole(resource)):
             shape = tuple(spot.value) if isinstance(spot.value, dict) else ()
-            for key, rule, holds in base_rules(spot.type, spot.element):
+            for each in base_rules(spot.type, spot.element):
+                key, rule, one = each.key, each.invariant, with_condition(each, spot.type)
                 met[key, spot.type, shape] += 1
                 if met[key, spot.type, shape] > EACH:
                     continue
@@ -69,7 +70,7 @@ def _disagreements(resources: Iterator[Json] | list[Json]) -> Iterator[tuple[str
                 wanted = _verdict(lambda e=expression, s=spot, n=env: e._general(s.node, n))  # type: ignore[misc]
                 known = _settled(spot, rule.expression)
                 short = _verdict(lambda e=expression, s=spot, n=env: e(s.node, n))  # type: ignore[misc]
-                sure = holds is not None and spot.value is not None and holds(spot.value)
+                sure = one.is_sure(spot)
                 # ref-1 has no answer for a reference by identifier alone, which is meant as true.
                 is_wrong = sure and wanted is not (None if key == "ref-1" and "reference" not in spot.value else True)
                 if short != wanted or known not in (wanted, Open.VALUES, Open.RISKY) or is_wrong:

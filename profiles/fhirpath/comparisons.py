@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 from profiles.fhirpath import schema
 from profiles.fhirpath.errors import FhirPathError
-from profiles.fhirpath.functions.strings import pattern
 from profiles.fhirpath.nodes import Node
 from profiles.fhirpath.parser import Binary, Call, Chain, Literal, Tree, Union
 from profiles.fhirpath.values import converts, order
@@ -24,8 +23,11 @@ def equal(path: Path, literal: Literal, wanted: bool) -> Condition:
     if kind is None or any(converts(name) for name in path.types):
         raise Unsupported
     items, constant = path.items, literal.value
+    name = path.slot.key if path.slot is not None else ""
 
     def test(value: Any) -> bool | None:
+        if name and type(got := value.get(name)) is kind:
+            return (got == constant) is wanted
         found = items(value)
         if not found:
             return None
@@ -128,11 +130,14 @@ def on_text(make: Callable[[str], Callable[[str], bool]]) -> Callable[[Path, tup
 
     def build(path: Path, args: tuple[Tree, ...]) -> Condition:
         argument = args[0]
-        if not isinstance(argument, Literal) or argument.kind != "String" or not path.types <= _TEXTS:
+        if not isinstance(argument, Literal) or argument.kind != "String" or not path.types <= TEXTS:
             raise Unsupported
         check, items = make(argument.value), path.items
+        name = path.slot.key if path.slot is not None else ""
 
         def test(value: Any) -> bool | None:
+            if name and type(got := value.get(name)) is str:
+                return check(got)
             found = items(value)
             if len(found) > 1:
                 raise FhirPathError(f"A string function needs a single item, not {len(found)}")
@@ -143,9 +148,4 @@ def on_text(make: Callable[[str], Callable[[str], bool]]) -> Callable[[Path, tup
     return build
 
 
-def matcher(regex: str) -> Callable[[str], bool]:
-    search = pattern(regex).search
-    return lambda text: search(text) is not None
-
-
-_TEXTS = schema.PRIMITIVES - {"boolean", "integer", "decimal", "positiveInt", "unsignedInt"}
+TEXTS = schema.PRIMITIVES - {"boolean", "integer", "decimal", "positiveInt", "unsignedInt"}

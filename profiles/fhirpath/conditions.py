@@ -10,16 +10,22 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from profiles.fhirpath import schema
-from profiles.fhirpath.comparisons import SIGNS, equal, is_count, matcher, on_text, ordered, within
+from profiles.fhirpath.comparisons import SIGNS, TEXTS, equal, is_count, on_text, ordered, within
 from profiles.fhirpath.compiler import compile_tree
 from profiles.fhirpath.errors import FhirPathError
+from profiles.fhirpath.functions.strings import tester
 from profiles.fhirpath.narrative import narrative_faults
 from profiles.fhirpath.nodes import Environment, Node, Run, Scope
 from profiles.fhirpath.operators import truth
-from profiles.fhirpath.parser import Binary, Call, Chain, Literal, Tree, Variable
-from profiles.fhirpath.values import key, unwrap
+from profiles.fhirpath.parser import Binary, Call, Chain, Literal, Tree, Variable, parse
+from profiles.fhirpath.values import converts, key, unwrap
 from profiles.fhirpath.variables import CONSTANTS
 from profiles.fhirpath.walks import Condition, Path, Unsupported, path_of, this
+
+
+def condition(expression: str, type_name: str) -> Condition | None:
+    """The closure of an expression that is a condition of the fast forms."""
+    return fast_condition(parse(expression), type_name)
 
 
 def fast_condition(tree: Tree, type_name: str) -> Condition | None:
@@ -214,7 +220,7 @@ def _exists(path: Path, args: tuple[Tree, ...]) -> Condition:
     if not args:
         return lambda value: bool(items(value))
     test = _of_items(path, args[0])
-    return lambda value: any(test(item) for item in items(value))
+    return lambda value: any(map(test, items(value)))
 
 
 def _empty(path: Path, args: tuple[Tree, ...]) -> Condition:
@@ -224,7 +230,7 @@ def _empty(path: Path, args: tuple[Tree, ...]) -> Condition:
 
 def _all(path: Path, args: tuple[Tree, ...]) -> Condition:
     items, test = path.items, _of_items(path, args[0])
-    return lambda value: all(test(item) for item in items(value))
+    return lambda value: all(map(test, items(value)))
 
 
 def _has_value(path: Path, args: tuple[Tree, ...]) -> Condition:
@@ -243,10 +249,15 @@ def _is_distinct(path: Path, args: tuple[Tree, ...]) -> Condition:
     if path.merged:
         raise Unsupported
     name, items = path.only_type(), path.items
+    is_text = name in TEXTS and not converts(name)
 
     def test(value: Any) -> bool:
         found = items(value)
-        return len(found) < 2 or len({key(unwrap(Node(item, name))) for item in found}) == len(found)
+        if len(found) < 2:
+            return True
+        if is_text and None not in found:
+            return len(set(found)) == len(found)
+        return len({key(unwrap(Node(item, name))) for item in found}) == len(found)
 
     return test
 
@@ -271,7 +282,7 @@ _CALLS: dict[tuple[str, int], Callable[[Path, tuple[Tree, ...]], Condition]] = {
     ("hasValue", 0): _has_value,
     ("isDistinct", 0): _is_distinct,
     ("htmlChecks", 0): _html_checks,
-    ("matches", 1): on_text(matcher),
+    ("matches", 1): on_text(tester),
     ("startsWith", 1): on_text(lambda part: lambda text: text.startswith(part)),
     ("endsWith", 1): on_text(lambda part: lambda text: text.endswith(part)),
     ("contains", 1): on_text(lambda part: lambda text: part in text),

@@ -6,27 +6,23 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from profiles.fhirpath import schema
-from profiles.fhirpath.parser import Call, Chain, Index, Literal, Name, Special, Tree, Union
+from profiles.fhirpath.parser import Binary, Call, Chain, Index, Literal, Name, Special, Tree, Union
 
 Condition: TypeAlias = Callable[[Any], "bool | None"]
-Walk: TypeAlias = Callable[[Any, list[Any]], None]
+Items: TypeAlias = Callable[[Any], list[Any]]
 
 
 class Path(NamedTuple):
     """The items a path has below a value, primitives without value as None, and the types they can have.
 
-    `merged`: the items come from a union and may repeat, which matters to whoever counts them.
+    `merged`: the items come from a union and may repeat, which matters to whoever counts them. `slot` is set where the
+    path is one property of the value itself.
     """
 
-    walk: Walk
+    items: Items
     types: frozenset[str]
     merged: bool = False
-
-    def items(self, value: Any) -> list[Any]:
-        """All items."""
-        out: list[Any] = []
-        self.walk(value, out)
-        return out
+    slot: schema.Slot | None = None
 
     def only_type(self) -> str:
         """The type of all items."""
@@ -40,8 +36,8 @@ class Unsupported(Exception):
     """The expression is not of a form that the fast way knows."""
 
 
-def _start(value: Any, out: list[Any]) -> None:
-    out.append(value)
+def _start(value: Any) -> list[Any]:
+    return [value]
 
 
 def this(kind: str) -> Path:
@@ -89,8 +85,8 @@ def _start_of(name: str, kind: str) -> Path:
 
 
 def _merged(paths: list[Path]) -> Path:
-    walk = _several([path.walk for path in paths])
-    return Path(walk, frozenset().union(*(path.types for path in paths)), merged=True)
+    items = _several([path.items for path in paths])
+    return Path(items, frozenset().union(*(path.types for path in paths)), merged=True)
 
 
 def _step(path: Path, step: Tree, criterion: Callable[[Tree, str], Condition]) -> Path:
@@ -108,8 +104,22 @@ def _step(path: Path, step: Tree, criterion: Callable[[Tree, str], Condition]) -
     if step.name == "where" and len(step.args) == 1:
         return _filtered(path, criterion(step.args[0], path.only_type()))
     if step.name == "select" and len(step.args) == 1:
-        return _joined(path, path_of(step.args[0], path.only_type(), criterion))
+        return _projected(path, bare(step.args[0]), criterion)
     raise Unsupported
+
+
+def _projected(path: Path, tree: Tree, criterion: Callable[[Tree, str], Condition]) -> Path:
+    """The results of a path, or of a condition, for all items."""
+    if not (isinstance(tree, Binary) and tree.operator in _LOGIC):
+        return _joined(path, path_of(tree, path.only_type(), criterion))
+    items, test = path.items, criterion(tree, path.only_type())
+    return Path(
+        lambda value: [found for item in items(value) if (found := test(item)) is not None],
+        frozenset(("System.Boolean",)),
+    )
+
+
+_LOGIC = frozenset(("and", "or", "xor", "implies"))
 
 
 _CUTS = {Call("first", ()): slice(0, 1), Call("tail", ()): slice(1, None), Call("last", ()): slice(-1, None)}
@@ -119,22 +129,42 @@ def _cut(path: Path, part: slice) -> Path:
     if path.merged:
         raise Unsupported
     items = path.items
-    return Path(lambda value, out: out.extend(items(value)[part]), path.types)
+    return Path(lambda value: items(value)[part], path.types)
 
 
 def _filtered(path: Path, test: Condition) -> Path:
     items = path.items
-    return Path(lambda value, out: out.extend(item for item in items(value) if test(item)), path.types, path.merged)
+    return Path(lambda value: [item for item in items(value) if test(item)], path.types, path.merged)
 
 
 def _joined(path: Path, inner: Path) -> Path:
-    items, walk = path.items, inner.walk
+    items, below = path.items, inner.items
+    if inner.slot is not None:
+        return Path(_column(items, inner.slot.key, below), inner.types, path.merged)
 
-    def both(value: Any, out: list[Any]) -> None:
+    def both(value: Any) -> list[Any]:
+        out: list[Any] = []
         for item in items(value):
-            walk(item, out)
+            out += below(item)
+        return out
 
     return Path(both, inner.types, path.merged or inner.merged)
+
+
+def _column(items: Items, name: str, below: Items) -> Items:
+    """One property of all items, taken in place where it simply has a value."""
+
+    def column(value: Any) -> list[Any]:
+        out: list[Any] = []
+        for item in items(value):
+            got = item.get(name)
+            if got is None or type(got) is list:
+                out += below(item)
+            else:
+                out.append(got)
+        return out
+
+    return column
 
 
 def _member(path: Path, name: str) -> Path:
@@ -143,33 +173,37 @@ def _member(path: Path, name: str) -> Path:
     slots = schema.slots("DomainResource" if kind == "Resource" else kind, name)
     if slots is None or kind in schema.PRIMITIVES:
         raise Unsupported
-    walks = [_slot_walk(slot) for slot in slots]
+    member = _one_of(slots)
+    return member if path.items is _start else _joined(path, member)
+
+
+def _one_of(slots: tuple[schema.Slot, ...]) -> Path:
+    """The member that stands in one of the slots."""
+    every = [_slot_items(slot) for slot in slots]
     types = frozenset(slot.type for slot in slots)
-    walk = walks[0] if len(walks) == 1 else _several(walks)
-    return Path(walk, types) if path.walk is _start else _joined(path, Path(walk, types))
+    if len(every) == 1:
+        return Path(every[0], types, slot=slots[0])
+    keys = frozenset(key for slot in slots for key in (slot.key, f"_{slot.key}"))
+    several = _several(every)
+    # Mostly there is none of the fifty kinds of a default value.
+    return Path(lambda value: [] if keys.isdisjoint(value) else several(value), types)
 
 
-def _several(walks: list[Walk]) -> Walk:
-    def walk(value: Any, out: list[Any]) -> None:
-        for one in walks:
-            one(value, out)
-
-    return walk
+def _several(every: list[Items]) -> Items:
+    return lambda value: [item for items in every for item in items(value)]
 
 
-def _slot_walk(slot: schema.Slot) -> Walk:
+def _slot_items(slot: schema.Slot) -> Items:
     name = slot.key
     twin = f"_{name}" if slot.primitive else None
 
-    def walk(value: Any, out: list[Any]) -> None:
+    def items(value: Any) -> list[Any]:
         got = value.get(name)
         if got is None:
             if twin is not None and twin in value:
                 extra = value[twin]
-                out.extend([None] * sum(x is not None for x in extra) if type(extra) is list else (None,))
-        elif type(got) is list:
-            out.extend(got)
-        else:
-            out.append(got)
+                return [None] * sum(x is not None for x in extra) if type(extra) is list else [None]
+            return []
+        return got if type(got) is list else [got]
 
-    return walk
+    return items

@@ -74,13 +74,13 @@ NEEDS: dict[Check, frozenset[str]] = {
     check_unit: frozenset(("system",)),
 }
 # What tells values that a check has nothing to say of.
-PASSES: dict[Check, Callable[[Any], bool]] = {
+PASSES: dict[Check, Callable[[Any], bool | None]] = {
     check_text: lambda v: "<" not in str(v),
     check_uri: lambda v: not str(v).startswith(SCHEMES),
 }
 
 
-def passes(check: Check) -> Callable[[Any], bool] | None:
+def passes(check: Check) -> Callable[[Any], bool | None] | None:
     """The test that makes a check needless; None where only the check itself can tell."""
     if isinstance(check, partial):
         rules: tuple[Rule, ...] = check.keywords["rules"]

@@ -36,7 +36,7 @@ class Row(NamedTuple):
     name: str
     place: Place
     repeats: bool
-    passes: Callable[[Any], bool] | None = None
+    passes: Callable[[Any], bool | None] | None = None
 
 
 NOTHING = Plan((), ())
