@@ -25,11 +25,22 @@ async def rotate(config: Config, context: Context, by: str) -> int:
     keys = keys_of(config)
     if len(keys) < 2:
         raise FhirError("conflict", "There is no old key: `fhir-server key new` begins a rotation.")
+    await check_server(keys, context)
     count = 0
     async for own, place in databases(config, context):
         count += await renew(own, place, by)
     forget(config)
     return count
+
+
+async def check_server(keys: tuple[bytes, ...], context: Context) -> None:
+    """FhirError while the server runs with another key; other tenants are opened when somebody asks for them."""
+    assert isinstance(context.store, Store)
+    served = (await AuthRecords(context.store.driver).get("state", "base") or {}).get("master")
+    if served and served != mark(keys[0]):
+        raise FhirError(
+            "conflict", "The server was started with another key: restart it, so that it knows the new one."
+        )
 
 
 async def databases(config: Config, context: Context) -> AsyncIterator[tuple[Config, Context]]:
@@ -47,11 +58,6 @@ async def renew(config: Config, context: Context, by: str) -> int:
     assert isinstance(context.store, Store)
     keys = keys_of(config)
     sealed = Sealed(AuthRecords(context.store.driver, context.now), *keys)
-    served = (await sealed.get("state", "base") or {}).get("master")
-    if served and served != mark(keys[0]):
-        raise FhirError(
-            "conflict", "The server was started with another key: restart it, so that it knows the new one."
-        )
     trail = Trail(context, *keys)
     await trail.journal.prepare()
     count = await sealed.renew()

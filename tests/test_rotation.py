@@ -19,6 +19,8 @@ from fhir_server.secrecy import MARK, Sealed
 from fhir_server.store import Store
 from fhir_server.store.audit import Journal
 from fhir_server.store.auth import AuthRecords
+from fhir_server.store.tenants import add_tenant, open_beside
+from fhir_server.tenants import config_of
 from profiles.outcome import FhirError
 from smart_auth import chain, keys, users
 from tests.shell import context_on
@@ -163,6 +165,33 @@ async def test_a_server_that_does_not_know_the_new_key_comes_first(context: Cont
     with pytest.raises(FhirError, match="restart it"):
         await rotate(context.config, context, "op")
     assert len(await secrets(store, OLD)) == 3
+
+
+async def test_every_tenant_goes_over(context: Context, store: Store) -> None:
+    """Another tenant's secrets and trail go from the key made of the old one to that made of the new, served or not."""
+    before, after = (config_of(Config(**settings), "ward") for settings in (BEFORE, AFTER))
+    before, after = (
+        each.model_copy(update={"database": f"{store.driver.database.name}_t_ward"}) for each in (before, after)
+    )
+    whole = context.config.model_copy(update={"database": store.driver.database.name})
+    try:
+        assert await add_tenant(store, "ward")
+        beside = await open_beside(store, before.database)
+        records = Sealed(AuthRecords(beside.driver), *keys_of(before))
+        await records.put("state", "base", {"url": before.base, "master": mark(keys_of(before)[0])})
+        await records.put("users", "wanda", {"totp": "SECRET"})
+        own = replace(context_on(beside), config=before)
+        trail = Trail(own, *keys_of(before))
+        await trail.journal.prepare()
+        await trail.note("login", {"user": "wanda"})
+        assert await rotate(whole, context, "op") == 4
+        [new, _] = keys_of(after)
+        held = await Sealed(AuthRecords(beside.driver), new).get("users", "wanda")
+        assert held is not None
+        assert held["totp"] == "SECRET"
+        assert await faults(own, new) == []
+    finally:
+        await store.driver.database.client.drop_database(before.database)
 
 
 async def test_without_an_old_key_there_is_nothing_to_do(store: Store) -> None:
