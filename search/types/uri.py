@@ -6,7 +6,7 @@ from typing import Any
 
 from search.clauses import Clause, OneOf, every, some, starting
 from search.params import Parameter
-from search.texts import LONGEST, cut
+from search.texts import LONGEST, cut, tokens
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, unescape
 from search.walks import holds
@@ -20,8 +20,23 @@ def emit_uri(key: str) -> Emit:
 
 
 def is_uri(parameter: Parameter, value: str, around: Around) -> Clause:
-    """The same uri; a canonical of the resource may be asked for with its version."""
-    return OneOf(tuple(key + cut(_given(value)) for key in parameter.keys))
+    """The same uri; a canonical is found without its version, a definition by its url with its version."""
+    text = _given(value)
+    exact: Clause = OneOf(tuple(key + cut(text) for key in parameter.keys))
+    if "|" in text:
+        return some((exact, *_versioned(parameter, text, around)))
+    canonical = parameter.value_types == {"canonical"}
+    return some((exact, *(starting(f"{key}{text[:LONGEST]}|") for key in parameter.keys if canonical)))
+
+
+def _versioned(parameter: Parameter, text: str, around: Around) -> list[Clause]:
+    """`url|version` of the resource itself."""
+    version = around.registry.lookup(parameter.base, "version") if parameter.code == "url" else None
+    if version is None:
+        return []
+    url, _, wanted = text.rpartition("|")
+    forms = tuple(starting(f"{key}{form}|") for key in version.keys for form in tokens(wanted))
+    return [every((OneOf(tuple(key + cut(url) for key in parameter.keys)), some(forms)))] if wanted else []
 
 
 def below(parameter: Parameter, value: str, around: Around) -> Clause:
