@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from fhir_server.store import New, Store
+from fhir_server.store.driver import Driver
 from fhir_server.store.find.page import find
 from fhir_server.store.find.parameters import Parameters
 from fhir_server.store.find.search import Found
@@ -471,3 +472,26 @@ async def test_ranked(store: Store) -> None:
     assert names(back) == names(first)
     with pytest.raises(FhirError, match="needs a search for words"):
         await ask(store, "Condition?_sort=_score")
+
+
+async def test_alternatives_of_a_chain_share_their_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`encounter.patient` goes by Encounter and EpisodeOfCare; the patients are looked up once for both."""
+    await put(
+        store,
+        patient("p", name=[{"family": "Fam"}]),
+        {"resourceType": "Encounter", "id": "e", "subject": {"reference": "Patient/p"}},
+        {"resourceType": "EpisodeOfCare", "id": "c", "patient": {"reference": "Patient/p"}},
+        observation("o1", "Patient/p", encounter={"reference": "Encounter/e"}),
+        observation("o2", "Patient/p", encounter={"reference": "EpisodeOfCare/c"}),
+    )
+    asked: list[str] = []
+    command = Driver.command
+
+    async def counted(self: Driver, sent: dict[str, Any], *rest: Any, **options: Any) -> dict[str, Any]:
+        asked.append(str(sent))
+        return await command(self, sent, *rest, **options)
+
+    monkeypatch.setattr(Driver, "command", counted)
+    assert names(await ask(store, "Observation?encounter.patient.family=fam")) == ["Observation/o1", "Observation/o2"]
+    assert len([sent for sent in asked if "fam" in sent]) == 1
+    assert len(asked) == 4

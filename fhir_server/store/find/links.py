@@ -52,12 +52,27 @@ MOST_SOURCES = 5_000
 Linked = Callable[[Clause, Subject], bool]
 
 
+Asked = tuple[str, str, Clause]
+
+
 class Links:
     """What other resources decide, for one search."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
         self.few = False  # the candidates are so few that links are looked up from them
+        # What several chains ask of the same target is looked up once, for the keys of all of them.
+        self.ways: dict[Asked, tuple[str, ...]] = {}
+        self.seen: dict[Asked, tuple[Clause, Clause, list[Document] | None]] = {}
+
+    def expect(self, clause: Clause) -> None:
+        """Note the chains that will be asked about: `encounter.patient` goes by Encounter and EpisodeOfCare."""
+        for part in walk(clause):
+            if isinstance(part, Chain | Has):
+                self.expect(part.where)
+            if isinstance(part, Chain) and part.how == "reference":
+                asked = part.how, part.target, part.where
+                self.ways[asked] = (*self.ways.get(asked, ()), *part.keys)
 
     async def resolved(self, clause: Clause) -> Clause:
         """The clause with small sides written out."""
@@ -106,20 +121,30 @@ class Links:
         return self.search.access(type_name) if self.search.access else ALWAYS
 
     async def _chain(self, chain: Chain) -> Clause:
-        inner = await self.resolved(chain.where)
+        asked = chain.how, chain.target, chain.where
+        if asked not in self.seen:
+            self.seen[asked] = await self._looked_up(chain, self.ways.get(asked, chain.keys))
+        inner, where, rows = self.seen[asked]
         if inner == NEVER:
             return NEVER
-        where = every((Kinds((chain.target,)), inner, await self.resolved(self.allowed(chain.target))))
         wide = replace(chain, where=where, inside=None if chain.inside is None else inner)
-        if self.few or chain.how == "followed" or not is_seen(where):
+        if rows is None:
             return wide
-        rows = await self._targets(wide)
         targets = [row for row in rows if "v" not in row]
         containers = [row for row in rows if "v" in row]
         if len(targets) > MOST or len(containers) > MOST_READ:
             return wide
         found = [row["_id"] for row in containers if await self._ends_inside(wide, row)]
         return some([*(self._reaching(chain, row) for row in targets), *([Ids(tuple(found))] if found else [])])
+
+    async def _looked_up(self, chain: Chain, keys: tuple[str, ...]) -> tuple[Clause, Clause, list[Document] | None]:
+        """What a chain asks of its target, resolved; the same with access; and what is there, where that is few."""
+        inner = await self.resolved(chain.where)
+        where = every((Kinds((chain.target,)), inner, await self.resolved(self.allowed(chain.target))))
+        if inner == NEVER or self.few or chain.how == "followed" or not is_seen(where):
+            return inner, where, None
+        wide = replace(chain, keys=keys, where=where, inside=None if chain.inside is None else inner)
+        return inner, where, await self._targets(wide)
 
     async def _targets(self, chain: Chain) -> list[Document]:
         """Names and entries of what the inner side finds; whole documents of what may contain such."""

@@ -96,6 +96,7 @@ async def _answer(search: Search, position: Position | None, clauses: Sequence[C
     wanted = every((wanted, *clauses))
     if not is_seen(wanted):
         linked = any(isinstance(part, Chain | Has) for part in walk(wanted))
+        search.links.expect(wanted)
         search.links.few = linked and await _has_few(search, wanted)
         wanted = await search.links.resolved(wanted)
     search.clause = wanted
