@@ -193,9 +193,9 @@ async def test_bad_calls(context: Context) -> None:
 
 
 async def test_versions_references_and_post(context: Context) -> None:
-    """A canonical with its version, a reference on this server, Parameters in a POST."""
+    """A canonical with its version, a reference or an id on this server, Parameters in a POST."""
     await ask(context, "PUT", "GraphDefinition/g", definition(LINK, version="2"))
-    for name, status in ((f"{URL}|2", 200), (f"{URL}|3", 404), ("GraphDefinition/g", 200)):
+    for name, status in ((f"{URL}|2", 200), (f"{URL}|3", 404), ("GraphDefinition/g", 200), ("g", 200), ("x", 404)):
         assert (await ask(context, "GET", f"Patient/P1/$graph?graph={name}")).status == status
     body = {"resourceType": "Parameters", "parameter": [{"name": "graph", "valueUri": URL}]}
     answer = await ask(context, "POST", "Patient/P1/$graph", body)

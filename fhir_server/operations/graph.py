@@ -63,12 +63,12 @@ def _answer(walk: Walk, call: Call, context: Context) -> Response:
 
 
 async def _definition(name: str, call: Call, context: Context) -> Resource:
-    """The GraphDefinition by its canonical url, or by a reference to it here; the latest of several."""
+    """The GraphDefinition by its canonical url, or by a reference to it here, or its id; the latest of several."""
     url, _, version = name.partition("|")
     asked = [("url", url), *([("version", version)] if version else []), ("_sort", "-date"), ("_count", "1")]
     found = (await views(call.request, context, "GraphDefinition", asked)).matches
     if not found:
-        stored = await view_target(call.request, context, name)
+        stored = await view_target(call.request, context, name if "/" in name else f"GraphDefinition/{name}")
         found = [stored] if stored is not None and stored.type == "GraphDefinition" else []
     if not found:
         raise FhirError("not-found", f"The GraphDefinition {name} is not known.", "graph")
