@@ -181,6 +181,9 @@ NEVER = Some()
 
 def every(clauses: Iterable[Clause]) -> Clause:
     """The conjunction, flattened; NEVER as soon as one part can never hold."""
+    clauses = tuple(clauses)
+    if len(clauses) == 1:
+        return clauses[0]
     flat: list[Clause] = []
     for clause in clauses:
         if isinstance(clause, Every):
@@ -194,6 +197,9 @@ def every(clauses: Iterable[Clause]) -> Clause:
 
 def some(clauses: Iterable[Clause]) -> Clause:
     """The disjunction, flattened, exact texts gathered into one; ALWAYS as soon as one part always holds."""
+    clauses = tuple(clauses)
+    if len(clauses) == 1:
+        return clauses[0]
     found: dict[Clause, None] = {}
     texts: dict[str, None] = {}
     for clause in clauses:

@@ -33,7 +33,6 @@ from search.clauses import (
     every,
     some,
     starting,
-    walk,
     without,
 )
 from search.params import TYPE_CODES
@@ -66,9 +65,11 @@ def typed(clause: Clause) -> Clause:
         return clause
     kinds = [c for c in clause.clauses if isinstance(c, Kinds)]
     others = [c for c in clause.clauses if not isinstance(c, Kinds)]
+    if not kinds:
+        return clause
     wanted = {TYPE_CODES[t] for k in kinds for t in k.types}
     found = [codes for c in others if (codes := implied_types(c)) is not None]
-    if not kinds or not found:
+    if not found:
         return clause
     if any(codes <= wanted for codes in found):
         return every(others)
@@ -175,7 +176,9 @@ FILTERS: dict[type, Callable[[Any], Filter]] = {
 
 def is_seen(clause: Clause) -> bool:
     """Whether the database alone can answer the clause."""
-    return not any(isinstance(c, UNSEEN) for c in walk(clause))
+    if isinstance(clause, Every | Some):
+        return all(map(is_seen, clause.clauses))
+    return is_seen(clause.clause) if isinstance(clause, Without) else not isinstance(clause, UNSEEN)
 
 
 def widened(clause: Clause, holds: bool = True) -> Clause:

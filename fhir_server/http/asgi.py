@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
 import structlog
 
@@ -22,6 +21,7 @@ from fhir_server.http.headers import accepts_gzip, combined
 from fhir_server.http.intake import Budget, Gone, Intake, Receive
 from fhir_server.http.limiting import Limits, class_of
 from fhir_server.http.protocol import WHOLE
+from fhir_server.http.queries import pairs_of
 from fhir_server.routes import handle
 from profiles.outcome import FhirError
 
@@ -152,7 +152,7 @@ class Fhir:
 
     def _pairs(self, query: bytes) -> Pairs:
         try:
-            return parse_qsl(query.decode("utf-8", "replace"), True, max_num_fields=self.config.max_values)
+            return pairs_of(query.decode("utf-8", "replace"), self.config.max_values)
         except ValueError:
             text = f"The query has more than {self.config.max_values} values."
             raise FhirError("too-costly", text) from None

@@ -97,11 +97,7 @@ def matches_tokens(parameter: Parameter, values: Sequence[str], around: Around) 
 def _of_system(parameter: Parameter, uri: str, texts: Sequence[str]) -> Clause:
     """Codes of a system; an empty text stands for all of them."""
     codes = [text for text in texts if text]
-    implied = [
-        a.key
-        for a in parameter.atoms
-        if uri and any(uri in implied_systems(r.type, r.value_set) for r in a.place.routes)
-    ]
+    implied = [key for key, kind, value_set in parameter.bare if uri and uri in implied_systems(kind, value_set)]
     found: list[Clause] = []
     if codes:
         plain = [f"{key}{code(text, '')}|" for key in implied for text in codes]

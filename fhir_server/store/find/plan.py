@@ -33,10 +33,10 @@ async def plan(search: Search, clause: Clause) -> Plan:
     """The plan of a clause: what is sure to leave few drives, or else the part of which least is counted."""
     clause = merged(clause, search.registry)
     parts = candidates(clause)
-    best = next((p for p in parts if sharp(p, search.registry)), parts[0] if parts else None)
-    if len(parts) > 1 and best is not None and not sharp(best, search.registry):
-        best = await _least(search, parts)
-    return chosen(clause, best)
+    if len(parts) < 2:
+        return chosen(clause, parts[0] if parts else None)
+    best = next((p for p in parts if sharp(p, search.registry)), None)
+    return chosen(clause, await _least(search, parts) if best is None else best)
 
 
 async def _least(search: Search, parts: list[Clause]) -> Clause:
