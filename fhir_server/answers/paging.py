@@ -12,7 +12,9 @@ from fhir_server.context import Context, Pairs, Request
 from profiles.outcome import FhirError
 
 SAFE = "$,:|/*"
+# What needs no escape in a query, and in a part of a path.
 PLAIN = re.compile(r"[\w.~$,:|/*-]*", re.ASCII)
+PLAIN_PART = re.compile(r"[\w.~$*-]*", re.ASCII)
 
 
 def count_asked(pairs: Pairs, config: Config) -> int:
@@ -31,7 +33,7 @@ def count_asked(pairs: Pairs, config: Config) -> int:
 def address(request: Request, context: Context) -> str:
     """The configured URL of what was asked for; a search that was posted has that of the same search by GET."""
     parts = [part for part in request.parts if part != "_search"]
-    return "/".join([context.config.base, *(p if PLAIN.fullmatch(p) else quote(p, safe="$*") for p in parts)])
+    return "/".join([context.config.base, *(p if PLAIN_PART.fullmatch(p) else quote(p, safe="$*") for p in parts)])
 
 
 def self_url(request: Request, pairs: Pairs, context: Context, token: str | None = None) -> str:
