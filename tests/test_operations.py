@@ -182,7 +182,9 @@ async def test_fhirpath_resolves(context: Context, expression: str, expected: li
     await ask(context, "PUT", "Patient/p1", patient(id="p1", managingOrganization={"reference": "Organization/o1"}))
     sent = observation(performer=[{"reference": "http://elsewhere.org/fhir/Practitioner/9"}])
     asked = parameters(expression={"valueString": expression}, resource={"resource": sent})
-    rows = content(await ask(context, "POST", "$fhirpath", asked)).get("parameter", [])
+    answer = await ask(context, "POST", "$fhirpath", asked)
+    rows = content(answer).get("parameter", [])
+    assert ("Patient/p1" in answer.compartments) == ("subject" in expression), "the audit trail is told"
     assert [next(value for key, value in row.items() if key.startswith("value")) for row in rows] == expected
 
 

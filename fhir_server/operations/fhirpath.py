@@ -11,7 +11,8 @@ from fhir_server.answers.respond import Response, resource_answer
 from fhir_server.context import Context, Resource
 from fhir_server.ids import local_name
 from fhir_server.operations.call import Call
-from fhir_server.operations.stored import stored_resource
+from fhir_server.operations.stored import stored_version
+from fhir_server.store import Stored
 from fhir_server.store.terms import terms_of
 from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
@@ -35,16 +36,19 @@ ROUNDS = 6  # tries; each reads what the one before it was missing
 
 async def run(call: Call, context: Context) -> Response:
     """Parameters with one `result` for each item, typed, and what was traced; strict, and without a resource too."""
-    resource = call.one("resource")
+    resource, targets = call.one("resource"), Targets(context.config.base)
     if resource is None and call.id:
-        resource = await stored_resource(call, context)
-    rows = await _resolved(str(call.one("expression")), resource, call, context)
-    return resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
+        resource = targets.taken(await stored_version(call, context))
+    rows = await _resolved(str(call.one("expression")), resource, targets, call, context)
+    answer = resource_answer({"resourceType": "Parameters", **({"parameter": rows} if rows else {})})
+    answer.compartments = tuple(targets.compartments)
+    return answer
 
 
-async def _resolved(expression: str, resource: Resource | None, call: Call, context: Context) -> list[Resource]:
+async def _resolved(
+    expression: str, resource: Resource | None, targets: Targets, call: Call, context: Context
+) -> list[Resource]:
     """The results; what resolve() leads to is read between two tries, as far as the caller may see it."""
-    targets = Targets(context.config.base)
     for _ in range(ROUNDS):
         try:
             rows = await _tried(expression, resource, targets, context)
@@ -67,14 +71,21 @@ async def _tried(expression: str, resource: Resource | None, targets: Targets, c
 
 
 class Targets:
-    """The resources that references lead to: those at hand, and those still to be read."""
+    """The resources that references lead to: those at hand, those still to be read, and whose all of them are."""
 
-    __slots__ = ("_base", "_found", "missing")
+    __slots__ = ("_base", "_found", "compartments", "missing")
 
     def __init__(self, base: str) -> None:
         self._base = base
         self._found: dict[str, Resource | None] = {}
         self.missing: set[str] = set()
+        self.compartments: list[str] = []
+
+    def taken(self, stored: Stored) -> Resource:
+        """The resource of a version, noted for the audit trail."""
+        self.compartments.append(stored.compartment)
+        found: Resource = parse(stored.body or b"{}")
+        return found
 
     def resolve(self, reference: str) -> Resource | None:
         """What is at hand; of anything else the type alone, as far as the reference tells it."""
@@ -91,7 +102,7 @@ class Targets:
             raise FhirError("too-costly", f"The expression resolves more than {MOST} references.")
         for name in sorted(self.missing):
             stored = await view_target(call.request, context, name)
-            self._found[name] = parse(stored.body) if stored is not None and stored.body else None
+            self._found[name] = self.taken(stored) if stored is not None else None
         self.missing = set()
 
 
