@@ -50,7 +50,7 @@ def _any() -> str:
 
 def _subsumes() -> dict[str, str]:
     code = _any()
-    return {"system": ICD10, "codeA": code[:3] if code[0].isalpha() else code, "codeB": code}
+    return {"system": ICD10, "codeA": code if "-" in code else code[:3], "codeB": code}
 
 
 def _coding(name: str, code: str) -> dict[str, object]:

@@ -24,16 +24,20 @@ _STANDARD = frozenset(("notSelectable", "deprecated", "deprecationDate", "altern
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Codes of one system: all of them in order, and whether one belongs; of a packed system by their numbers too."""
+    """Codes of one system: all of them in order, and whether one belongs; of a packed system by their numbers too.
+
+    `size` is how many codes it holds in memory.
+    """
 
     codes: Callable[[], Iterable[str]]
     holds: Callable[[str], bool]
     numbers: Container[int] | None = None
+    size: int = 0
 
 
 def _of(codes: Iterable[str]) -> Selection:
     known = dict.fromkeys(codes)
-    return Selection(lambda: known, known.__contains__)
+    return Selection(lambda: known, known.__contains__, size=len(known))
 
 
 def _where(system: System, holds: Callable[[str], bool]) -> Selection:
@@ -60,7 +64,8 @@ def _numbered(system: PackedSystem, top: str, *, itself: bool) -> Selection:
 def _by_number(system: System, numbers: Sequence[int]) -> Selection:
     assert isinstance(system, PackedSystem)
     known = numbers if isinstance(numbers, range) else frozenset(numbers)
-    return Selection(lambda: Codes(system, numbers), lambda code: system.number(code) in known, known)
+    size = 0 if isinstance(numbers, range) else len(numbers)
+    return Selection(lambda: Codes(system, numbers), lambda code: system.number(code) in known, known, size)
 
 
 def _with(top: str, system: System) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from terminology.concepts import Json
 from terminology.maps import Map, StoredMap
@@ -11,8 +11,6 @@ from terminology.special import implied_value_set
 from terminology.stored import StoredSystem
 from terminology.systems import Resolved, System
 from terminology.versions import latest, matches, split_canonical
-
-T = TypeVar("T")
 
 # So many things of one library are kept.
 _KEPT = 500
@@ -110,15 +108,15 @@ class Library:
         # What was worked out from these definitions: of a library that is used again a $validate-code costs half.
         self._worked_out: dict[Hashable, Any] = {}
 
-    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, the same for the same key."""
-        found = self._worked_out.get(key)
-        if found is None:
-            found = make()
-            if len(self._worked_out) >= _KEPT:
-                self._worked_out.clear()
-            self._worked_out[key] = found
-        return cast(T, found)
+    def known(self, key: Hashable) -> Any:
+        """What was worked out before, None without it."""
+        return self._worked_out.get(key)
+
+    def keep(self, key: Hashable, made: Any) -> None:
+        """Keep what was worked out for those who ask again."""
+        if len(self._worked_out) >= _KEPT:
+            self._worked_out.clear()
+        self._worked_out[key] = made
 
     def under(self, resources: Sequence[Json]) -> Library:
         """This library below the resources that came with a request (`tx-resource`)."""
@@ -151,15 +149,21 @@ class Library:
 
     def code_system(self, url: str, version: str | None = None) -> System | None:
         """A code system whose codes can be used: no supplement, and no mere announcement of one."""
-        return self.kept(("system", url, version), lambda: self._usable(url, version))
-
-    def _usable(self, url: str, version: str | None) -> System | None:
+        known: System | None = self.known(("system", url, version))
+        if known is not None:
+            return known
         found = self.system(url, version)
-        return None if found is None or found.about.get("content") in _WITHOUT_CODES else found
+        if found is None or found.about.get("content") in _WITHOUT_CODES:
+            return None
+        self.keep(("system", url, version), found)
+        return found
 
     def value_set(self, url: str, version: str | None = None) -> Json | None:
         """A value set; `url` may carry its version."""
-        return self.kept(("value set", url, version), lambda: self._value_set(url, version))
+        known: Json | None = self.known(("value set", url, version))
+        if known is None and (known := self._value_set(url, version)) is not None:
+            self.keep(("value set", url, version), known)
+        return known
 
     def _value_set(self, url: str, version: str | None) -> Json | None:
         plain, pinned = split_canonical(url)

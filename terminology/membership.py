@@ -30,6 +30,9 @@ from terminology.systems import Resolved
 from terminology.verdict import Noted, Verdict, under
 from terminology.versions import canonical, more_detailed, split_canonical
 
+# Checkers that hold more codes than these are made anew.
+_LARGEST = 2_000
+
 
 class MissingImport(FhirError):
     """An imported value set that is not known: a validation answers `false`, an expansion fails."""
@@ -95,10 +98,14 @@ def checker_of(library: Library, options: Options, value_set: Json, name: Hashab
 
     A checker holds its value set, so the `id` of one that the library keeps is a name too.
     """
-    if not library.lasting:
-        return ValueSets(library, options).checker(value_set)
     same = ("checker", name, options.decisive)
-    return library.kept(same, lambda: ValueSets(library, options).checker(value_set))
+    made: Checker | None = library.known(same)
+    if made is None:
+        made = ValueSets(library, options).checker(value_set)
+        # Rules on versions are of endless variety, and large sets would fill the memory.
+        if library.lasting and not options.rules and not options.supplements and made.size <= _LARGEST:
+            library.keep(same, made)
+    return made
 
 
 class Checker:
@@ -115,6 +122,12 @@ class Checker:
             [sets.checker(sets.imported(u, value_set), path) for u in row.get("valueSet", ())] for row in self._rows()
         ]
         self._refuse_broken()
+
+    @property
+    def size(self) -> int:
+        """How many codes it holds in memory, its imports included."""
+        own = sum(selection.size for row in self._selections.values() for selection in row)
+        return own + sum(checker.size for row in self._imports for checker in row)
 
     def _rows(self) -> list[Json]:
         return [*self.compose.get("include", ()), *self.compose.get("exclude", ())]
@@ -300,11 +313,14 @@ class Checker:
         code = system.system.locate(asked.code)
         return code is not None and self._selected(number, row, system, code)
 
-    def _in_expansion(self, asked: Asked, verdict: Verdict, found: Found) -> bool:
+    def _in_expansion(self, asked: Asked, verdict: Verdict, found: Found) -> bool | None:
         entry, options = self._expanded.get((asked.system, asked.code)), self.sets.options
         if entry is None or (asked.version and entry.get("version") and entry["version"] != asked.version):
             return False
         found.system = self.sets.system(asked.system or "", asked.version or entry.get("version"), self.supplements)
+        if found.system is None and asked.version and self.sets.library.knows("CodeSystem", asked.system or ""):
+            unknown_version(self.sets.library, asked.system or "", asked.version, asked.place, verdict)
+            return None
         code = found.system.system.locate(asked.code) if found.system else None
         inactive, status = bool(entry.get("inactive")), None
         if found.system and code is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, of_record
 from terminology.codes import expand_codes, member_of, search_codes, subsumes
 from terminology.icd10 import Icd10
-from terminology.request import Parameters
+from terminology.membership import checker_of
+from terminology.request import Options, Parameters, Rule
 from tests.terminology_world import (
     ANIMALS,
     ICD10,
@@ -107,6 +109,19 @@ def test_codes_with_a_property_are_found_without_reading_all(name: str, text: st
     row = {"system": ICD10, "filter": [{"property": name, "op": "=", "value": text}]}
     asked = {"name": "valueSet", "resource": value_set("having", row)}
     assert ask(library(), "ValueSet", "expand", asked, count=0)["expansion"]["total"] == len(numbers)
+
+
+def test_large_sets_and_rules_without_end_are_not_kept() -> None:
+    """What is kept for the next request is bounded, whatever callers ask for."""
+    known = library()
+    small = known.value_set(f"{ICD10}?fhir_vs=isa/E11")
+    assert small is not None
+    assert checker_of(known, Options(), small, 0) is checker_of(known, Options(), small, 0)
+    ruled = replace(Options(), rules=(Rule("force", ICD10, "2026"),))
+    assert checker_of(known, ruled, small, 0) is not checker_of(known, ruled, small, 0)
+    billable = {"system": ICD10, "filter": [{"property": "billable", "op": "=", "value": "true"}]}
+    large = value_set("billable", billable)
+    assert checker_of(known, Options(), large, 1) is not checker_of(known, Options(), large, 1)
 
 
 FRENCH, GERMAN = "http://example.org/fr", "http://example.org/de"
