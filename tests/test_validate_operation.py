@@ -228,6 +228,7 @@ async def test_many_references_are_looked_up_together(context: Context) -> None:
 async def test_what_cannot_be_read_is_told_with_its_place(context: Context) -> None:
     """The expression is that of the last element that began before the fault."""
     for raw, type, place in (
+        (b'// a comment\n{"resourceType": "Patient"}', "application/fhir+json", "Patient"),
         (
             b'{"resourceType": "Patient",\n "name": [{"given": ["x",,]}]}',
             "application/fhir+json",

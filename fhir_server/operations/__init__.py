@@ -138,7 +138,7 @@ async def _run(request: Request, context: Context) -> Response:
         except FhirError as error:
             if not operation.examines or not request.body:
                 raise
-            raise FhirError.of(with_expressions(error.issues, request.body)) from None
+            raise FhirError.of(with_expressions(error.issues, request.body, request.parts[0])) from None
     if sent is not None and sent.get("resourceType") == "Parameters":
         refuse_misshapen(sent)
     path = request.parts[:-1]

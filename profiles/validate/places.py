@@ -42,21 +42,27 @@ def with_places(issues: Iterable[Issue], raw: bytes, inside: str = "") -> list[I
     return [_placed(i, offsets, breaks, raw, inside) if i.line is None else i for i in found]
 
 
-def with_expressions(issues: Iterable[Issue], raw: bytes) -> list[Issue]:
-    """The issues of a text that cannot be read, each with the expression of the last element begun before it."""
+def with_expressions(issues: Iterable[Issue], raw: bytes, whole: str = "Resource") -> list[Issue]:
+    """The issues of a text that cannot be read, each with the expression of the last element begun before it.
+
+    Where nothing has begun it is that of the `whole`.
+    """
     found = list(issues)
     if all(issue.expression or issue.line is None for issue in found):
         return found
     offsets = list(xml_offsets(raw) if raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" else _offsets(raw))
-    return [issue if issue.expression else replace(issue, expression=_before(issue, offsets, raw)) for issue in found]
+    return [
+        issue if issue.expression else replace(issue, expression=(_before(issue, offsets, raw) or whole,))
+        for issue in found
+    ]
 
 
-def _before(issue: Issue, offsets: list[tuple[str, int]], raw: bytes) -> tuple[str, ...]:
+def _before(issue: Issue, offsets: list[tuple[str, int]], raw: bytes) -> str:
     starts = [0, *(m.end() for m in re.finditer(rb"\n", raw))]
     line = min(issue.line or 1, len(starts))
     end = starts[line - 1] + max((issue.column or 1) - 1, 0)
     begun = [path for path, offset in offsets if offset <= end and path]
-    return (begun[-1],) if begun else ()
+    return begun[-1].removesuffix(".resourceType") if begun else ""
 
 
 def _placed(issue: Issue, offsets: dict[str, int], breaks: list[int], raw: bytes, inside: str) -> Issue:
