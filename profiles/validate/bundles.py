@@ -148,7 +148,7 @@ def _check_links(report: Report, spot: Spot, entries: list[Spot]) -> None:
     reached = _reach(links)
     for number, entry in enumerate(entries):
         if number not in reached:
-            report.add("warning", "informational", entry, "nothing leads from the Composition to this entry")
+            report.error("business-rule", entry, "nothing leads from the Composition to this entry, nor back")
 
 
 def _reach(links: dict[int, set[int]]) -> set[int]:
