@@ -148,6 +148,9 @@ async def launch(portal: Portal, request: Request) -> Response:
     principal, record = await caller(portal, request)
     if "launch" not in policies.rights(principal.policies):
         raise OAuth2Error(error="access_denied", description="No right to launch apps.", status_code=403)
+    if not {scope.context for scope in principal.scopes} & {"user", "system"}:
+        text = "A token for one patient does not open apps: it would get at others."
+        raise OAuth2Error(error="access_denied", description=text, status_code=403)
     given = await data(request)
     client = await clients.find(portal.realm, str(given.get("client_id", ""))) if isinstance(given, dict) else None
     if client is None:

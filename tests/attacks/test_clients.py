@@ -237,3 +237,19 @@ async def test_p15_a_convenience_reads_no_more_than_it_takes(mongo_url: str, dat
                 if auth == "none":
                     fine = await http.post("/terminology/icd10/validate", json=["E11.9"])
                     assert fine.status_code == 200
+
+
+async def test_s13_a_token_for_one_patient_opens_no_other(browser: Browser, world: World) -> None:
+    """An app with a doctor's token for P1 cannot make itself a launch for P2; the doctor's own system can."""
+    bound = await browser.granted("dora", scope="openid launch/patient patient/*.rs")
+    system = await browser.granted("dora", scope="openid user/*.rs")
+    for token, patient, status in (
+        (bound, "P2", 403),
+        (bound, "P1", 403),
+        (system, "P2", 201),
+    ):
+        bearer = {"Authorization": f"Bearer {token['access_token']}"}
+        answer = await browser.http.post("/auth/launch", json={"client_id": "app", "patient": patient}, headers=bearer)
+        assert answer.status_code == status, answer.text
+    found = await browser.granted("dora", scope="launch patient/*.rs", launch=answer.json()["launch"])
+    assert found["patient"] == "P2"
