@@ -25,6 +25,7 @@ from search.clauses import (
     Some,
     Updated,
     Without,
+    walk,
 )
 from search.filters import KEY
 from search.values import span
@@ -116,3 +117,11 @@ HOLDS: dict[type, Callable[[Any, Subject], bool]] = {
     Coded: _linked,
     Listed: _linked,
 }
+
+# What other resources decide.
+LINKED = frozenset(kind for kind, how in HOLDS.items() if how is _linked)
+
+
+def is_alone(clause: Clause) -> bool:
+    """Whether a resource by itself decides the clause."""
+    return not any(type(part) in LINKED for part in walk(clause))

@@ -102,7 +102,7 @@ async def _narrowing(realm: Realm, client: Record, form: Mapping[str, str]) -> t
         return granted, granted
     asked = scopes.parse(form["scope"], realm.types)
     narrow = scopes.narrowed(granted, asked) if asked is not None else None
-    if narrow is None:
+    if narrow is None or not all(realm.answerable(s.type, s.clauses) for s in narrow.clinical if s.clauses):
         raise InvalidScopeError(description="A refresh cannot have more scopes than were granted.")
     return granted, narrow
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from fhir_server.store import Store, Stored, stored_of
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
+from search.matches import is_alone
 from search.params import Registry
 from search.specials import criteria_of
 from search.values import Around
@@ -292,7 +294,8 @@ class Gate:
 
     def _leaf(self, pairs: tuple[Pair, ...], kind: str, positive: bool) -> Clause:
         criteria = criteria_of(Around(self.registry, self._base, None))
-        try:
-            return every(criteria.clause(kind, name, value) for name, value in pairs)
-        except FhirError:
-            return NEVER if positive else ALWAYS
+        with suppress(FhirError):
+            made = every(criteria.clause(kind, name, value) for name, value in pairs)
+            if is_alone(made):  # a version is judged by its own content
+                return made
+        return NEVER if positive else ALWAYS

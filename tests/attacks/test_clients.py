@@ -144,7 +144,8 @@ async def test_o17_a_narrow_refresh_ends_nothing_and_widens_nothing(browser: Bro
         assert set(answer.json()["scope"].split()) == set(granted.split())
         assert answer.json()["patient"] == "P1"
         found["refresh_token"] = answer.json()["refresh_token"]
-    for scope in ("patient/*.cruds", "user/*.rs", "system/*.rs", "patient/*.rs online_access", "launch patient/*.rs"):
+    wide = ("patient/*.cruds", "user/*.rs", "system/*.rs", "patient/*.rs online_access", "launch patient/*.rs")
+    for scope in (*wide, "patient/Observation.rs?subject.family=x", "patient/Observation.rs?nonsense=1"):
         answer = await browser.token(
             grant_type="refresh_token", refresh_token=found["refresh_token"], client_id="app", scope=scope
         )

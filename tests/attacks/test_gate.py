@@ -215,3 +215,32 @@ async def test_closure_tables_are_their_owners(hospital: Hospital) -> None:
     assert (await closed(hospital.nurse)).status == 200
     assert (await closed(hospital.doctor, {"name": "version", "valueString": "0"})).status == 200
     assert (await closed(hospital.app(), {"name": "version", "valueString": "0"})).status == 404
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        "subject.family=Lovelace",
+        "_list=l2",
+        "_has:Observation:has-member:code=a",
+        "code:in=http://nowhere",
+        "nonsense=1",
+        "_text=x",
+    ],
+)
+async def test_s03_a_filter_that_cannot_be_judged_grants_nothing(hospital: Hospital, clause: str) -> None:
+    """A scope or a role with such a filter shows nothing on any path, and is no fault of the server."""
+    rows = [{"types": ["Observation"], "verbs": "crus", "where": [clause]}]
+    role = policies.policy({"name": "Odd", "rows": rows})
+    principal = hospital.caller("user/*.cruds", user="x").principal
+    for caller in (
+        hospital.app(f"patient/Observation.cruds?{clause}"),
+        hospital.gate.of_principal(replace(principal, policies=(role,))),
+    ):
+        for url in ("Observation/o1", "Observation/o1/_history", "Observation/o1/$meta"):
+            assert (await hospital.ask(caller, "GET", url)).status in (403, 404), url
+        assert await hospital.ids(caller, "Observation") == set()
+        made = await hospital.ask(caller, "POST", "Observation", observation("x", "Patient/P1"))
+        assert made.status == 403
+    fine = hospital.app("patient/Observation.cruds?code=a")
+    assert (await hospital.ask(fine, "GET", "Observation/o1")).status == 200
