@@ -17,13 +17,13 @@ LATER = ("CanonicalResource", "MetadataResource", "Base", "DataType", "Primitive
 
 
 def check_order(report: Report, elements: list[Spot], layered: dict[str, Json]) -> None:
-    """The elements below one another stand in the order of the base."""
+    """The elements below one another stand in the order of the base; slices of one element as they like."""
     places = {name: number for number, name in enumerate(layered)}
     last: dict[str, int] = {}
     for element in elements:
         name = element_id(element.value)
-        parent = name.rpartition(".")[0]
-        place = places.get(name.partition(":")[0] if "." not in name else name)
+        parent, _, own = name.rpartition(".")
+        place = places.get(f"{parent}.{own.partition(':')[0]}")
         if place is None:
             continue
         if place < last.get(parent, -1):
