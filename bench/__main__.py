@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.behind import MOST, compare
 from bench.data import REQUESTS
 from bench.processes import (
     PROGRAM,
@@ -36,6 +37,9 @@ READS = [name for name in REQUESTS if name.startswith(("read", "vread", "search"
 WRITES = ["update", "create", "transaction of 100"]
 # What one request carries, where that is not one resource.
 CONTENT = {"transaction of 100": 100}
+
+# What the gate adds to an operation.
+GATE: dict[str, float] = {}
 
 HEAD = f"{'operation':<23}{'stored':>8}{'conn':>6}{'req/s':>9}{'res/s':>9}{'p50 ms':>8}{'p99 ms':>8}"
 HEAD += f"{'server µs':>11}{'mongod µs':>11}{'others':>8}"
@@ -71,7 +75,7 @@ def spent(server: Server, client: Client, database: int | None) -> list[float]:
 
 def measure(client: Client, server: Server, operation: str, connections: int, stored: int, **job: Any) -> Row:
     """One line of the table; errors of the answers are part of it."""
-    database = job.pop("mongod", None)
+    database, title = job.pop("mongod", None), job.pop("title", operation)
     before = spent(server, client, database)
     found = client.run(operation=operation, port=server.port, connections=connections, **job)
     used = [after - start for after, start in zip(spent(server, client, database), before, strict=True)]
@@ -79,7 +83,7 @@ def measure(client: Client, server: Server, operation: str, connections: int, st
     cost = used[0] / requests, used[1] / requests
     others = max(used[2], 0) / seconds / (os.cpu_count() or 1)
     rate = found["requests"] / seconds
-    row = Row(operation, stored, connections, rate, found["p50"], found["p99"], *cost, others, found["errors"])
+    row = Row(title, stored, connections, rate, found["p50"], found["p99"], *cost, others, found["errors"])
     print(row, flush=True)
     for text, count in row.errors.items():
         print(f"    {count} × {text}", flush=True)
@@ -135,7 +139,21 @@ def interactions(data: Path, size: int, seconds: float) -> list[Row]:
                 for n in CONNECTIONS
             ]
         report_sizes(asyncio.run(sizes(data)), memory(server.pid), memory(mongod_pid(data)))
+        if size == SIZES[0]:
+            compare_gate(client, server, data, seconds)
     return rows
+
+
+def compare_gate(client: Client, server: Server, data: Path, seconds: float) -> None:
+    """The same requests with a token, at a server that asks for one."""
+
+    def line(asked: Server, operation: str, token: str) -> Row:
+        title = f"{operation}, gate" if token else operation
+        job: dict[str, Any] = {"seconds": seconds, "mongod": mongod_pid(data), "title": title, "token": token}
+        return measure(client, asked, operation, max(CONNECTIONS), SIZES[0], **job)
+
+    for operation, (plain, behind) in compare(line, data, server).items():
+        GATE[operation] = behind / plain - 1
 
 
 def report_sizes(found: dict[str, float], worker: int, database: int) -> None:
@@ -188,6 +206,8 @@ def aims(plain: dict[int, Row], rows: list[Row], loaded: float | None) -> None:
         small, large = found[what, first], found[what, last]
         growth = (large.server + large.mongod) / (small.server + small.mongod) - 1
         line(f"{what}, cost of {last // first} × as many", "20 %", f"{growth:.0%}", growth <= 0.2)
+    for what, added in GATE.items():
+        line(f"the gate adds to {what}", f"{MOST:.0%}", f"{added:.0%}", added <= MOST)
     busiest = max(row.others for row in rows)
     print(f"\nOther processes took up to {busiest:.0%} of this machine's {os.cpu_count()} processors meanwhile.")
 

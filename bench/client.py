@@ -1,7 +1,7 @@
 """The load generator: a process of its own, so that the server and not the client is measured.
 
-It reads one job per line from standard input, `{"operation", "port", "connections", "seconds" or "requests"}`, and
-answers each with one line.
+It reads one job per line from standard input, `{"operation", "port", "connections", "seconds" or "requests"}` and
+perhaps `"token"`, and answers each with one line.
 """
 
 from __future__ import annotations
@@ -111,11 +111,12 @@ async def run(job: dict[str, Any], world: World) -> dict[str, Any]:
 
 def _requests(job: dict[str, Any], world: World) -> Iterator[Request]:
     make, left = OPERATIONS[job["operation"]], job.get("requests", 10**9)
+    bearer = b"\r\nauthorization: Bearer %b\r\n" % job["token"].encode() if job.get("token") else b"\r\n"
     end = time.perf_counter() + job.get("seconds", 10**9)
     while left and time.perf_counter() < end:
         left -= 1
         number = world.number
-        yield number, make(world)
+        yield number, make(world).replace(b"\r\n", bearer, 1)
 
 
 def main() -> None:

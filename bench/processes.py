@@ -43,10 +43,11 @@ def machine_seconds() -> float:
 class Server:
     """A server process that answers HTTP on a port of its own."""
 
-    def __init__(self, *command: str, port: int, path: str) -> None:
+    def __init__(self, *command: str, port: int, path: str, **environment: str) -> None:
         self.port = port
         started = time.perf_counter()
-        self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+        variables = os.environ | environment
+        self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, env=variables)
         self.pid = self._process.pid
         try:
             _wait(f"http://127.0.0.1:{port}{path}", self._process)
@@ -66,11 +67,15 @@ def plain_server() -> Server:
     return Server("-m", "bench.plain", str(port), port=port, path="/")
 
 
-def fhir_server(data: Path) -> Server:
-    """The server with one worker on an embedded database."""
+def fhir_server(data: Path, mongo: str = "") -> Server:
+    """The server with one worker on an embedded database; with `mongo` another one on that database, behind the gate.
+
+    Its limits are counted and never reached.
+    """
     port = free_port()
-    options = ("--port", str(port), "--data", str(data), "--workers", "1", "--auth", "none")
-    return Server("-c", PROGRAM, "serve", *options, port=port, path="/health/ready")
+    options = ["--port", str(port), "--data", str(data), "--workers", "1", "--auth", "smart" if mongo else "none"]
+    options += ["--mongo", mongo] if mongo else []
+    return Server("-c", PROGRAM, "serve", *options, port=port, path="/health/ready", FHIR_RATE_DATA="1000000000")
 
 
 def mongod_pid(data: Path) -> int:

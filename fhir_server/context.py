@@ -11,6 +11,7 @@ from fhir_server.answers.links import Seal
 from fhir_server.config import Config
 from fhir_server.http.headers import PLAIN, Prefer, prefer
 from fhir_server.store import Store, Stored, Transaction
+from profiles.outcome import Issue
 from search.params import Registry
 
 Resource: TypeAlias = dict[str, Any]
@@ -40,6 +41,8 @@ class Request:
     names: Mapping[str, str] = field(default_factory=dict)
     in_bundle: bool = False
     peer: str = ""
+    left: Any = None  # what the caller may still ask in this minute
+    notes: tuple[Issue, ...] = ()  # warnings that a Bundle of matches tells besides those of the search
 
     @property
     def type(self) -> str:

@@ -157,6 +157,16 @@ class Listed:
     target: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """A clause on entries that is the same for many searches and drives none, such as the labels a caller may not see.
+
+    It is compared by identity: a hundred texts are hashed for no search, and compiled once (`kept` makes it).
+    """
+
+    clause: Clause
+
+
 Clause: TypeAlias = (
     OneOf
     | Between
@@ -173,6 +183,7 @@ Clause: TypeAlias = (
     | Coded
     | Among
     | Listed
+    | Kept
 )
 
 ALWAYS = Every()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from search.clauses import (
@@ -23,6 +24,7 @@ from search.clauses import (
     Every,
     Has,
     Ids,
+    Kept,
     Kinds,
     Listed,
     Named,
@@ -33,6 +35,7 @@ from search.clauses import (
     every,
     some,
     starting,
+    walk,
     without,
 )
 from search.params import TYPE_CODES
@@ -161,6 +164,11 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=min(max(at, _FIRST), _LAST))
 
 
+@lru_cache(maxsize=1_000)
+def _kept(clause: Kept) -> Filter:
+    return _filter(clause.clause)
+
+
 FILTERS: dict[type, Callable[[Any], Filter]] = {
     OneOf: _one_of,
     Between: _between,
@@ -171,7 +179,23 @@ FILTERS: dict[type, Callable[[Any], Filter]] = {
     Kinds: _kinds,
     Updated: _updated,
     Named: lambda clause: {"_id": {"$gte": clause.low, "$lt": clause.high}},
+    Kept: _kept,
 }
+
+
+@lru_cache(maxsize=1_000)
+def _one_kept(clause: Clause) -> Kept:
+    return Kept(clause)
+
+
+def kept(clause: Clause) -> Clause:
+    """The clause with its negative parts made `Kept`, where entries alone decide on them; equal ones are one."""
+    parts = clause.clauses if isinstance(clause, Every) else (clause,)
+    return every(_one_kept(part) if isinstance(part, Without) and _by_entries(part) else part for part in parts)
+
+
+def _by_entries(clause: Clause) -> bool:
+    return is_seen(clause) and not any(isinstance(part, Updated) for part in walk(clause))
 
 
 def is_seen(clause: Clause) -> bool:

@@ -17,6 +17,7 @@ from search.clauses import (
     Every,
     Has,
     Ids,
+    Kept,
     Kinds,
     Listed,
     Named,
@@ -116,6 +117,55 @@ HOLDS: dict[type, Callable[[Any, Subject], bool]] = {
     Has: _linked,
     Coded: _linked,
     Listed: _linked,
+    Kept: lambda c, s: holds(c.clause, s),
+}
+
+
+# The same as one function, for a clause that is asked many times: a third of the time.
+
+Test = Callable[[Sequence[str], Resource], bool]
+
+
+def tested(clause: Clause) -> Test:
+    """A function that says of entries and resource what `matches` says of them."""
+    make = TESTS.get(type(clause))
+    return make(clause) if make is not None else lambda entries, resource: matches(clause, entries, resource)
+
+
+def _test_between(clause: Between) -> Test:
+    low, high = clause.low, clause.high
+    if clause.parts or clause.tail or clause.within:
+        return lambda entries, resource: matches(clause, entries, resource)
+
+    def test(entries: Sequence[str], resource: Resource) -> bool:
+        start = bisect_left(entries, low)
+        return start < len(entries) and entries[start] < high
+
+    return test
+
+
+def _test_every(clause: Every) -> Test:
+    tests = tuple(map(tested, clause.clauses))
+
+    def test(entries: Sequence[str], resource: Resource) -> bool:
+        for each in tests:  # noqa: SIM110 - a generator costs as much as the tests
+            if not each(entries, resource):
+                return False
+        return True
+
+    return tests[0] if len(tests) == 1 else test
+
+
+def _test_without(clause: Without) -> Test:
+    inner = tested(clause.clause)
+    return lambda entries, resource: not inner(entries, resource)
+
+
+TESTS: dict[type, Callable[[Any], Test]] = {
+    Between: _test_between,
+    Every: _test_every,
+    Without: _test_without,
+    Kept: lambda clause: tested(clause.clause),
 }
 
 # What other resources decide.

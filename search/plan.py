@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.clauses import Between, Clause, Every, Ids, Kinds, Named, OneOf, Some, every, some
+from search.clauses import Between, Clause, Every, Ids, Kept, Kinds, Named, OneOf, Some, every, some
 from search.filters import FILTERS, KEY, Filter, compile, typed
 from search.params import Registry
 
@@ -116,12 +116,19 @@ def kind(clause: Clause) -> str:
     return type(clause).__name__
 
 
-def chosen(clause: Clause, driver: Clause | None) -> Plan:
-    """The plan in which `driver`, a part of the clause, drives."""
+def parted(clause: Clause) -> tuple[Clause, tuple[Clause, ...]]:
+    """The clause without what is kept in it, which never drives and is not looked into, and that."""
+    parts = clause.clauses if isinstance(clause, Every) else (clause,)
+    beside = tuple(part for part in parts if isinstance(part, Kept))
+    return (every(part for part in parts if not isinstance(part, Kept)), beside) if beside else (clause, ())
+
+
+def chosen(clause: Clause, driver: Clause | None, beside: tuple[Clause, ...] = ()) -> Plan:
+    """The plan in which `driver`, a part of the clause, drives; `beside` is looked at with the rest."""
     parts = clause.clauses if isinstance(clause, Every) else (clause,)
     if driver is None or driver not in parts:
-        return Plan(None, tuple(parts))
-    return Plan(driver, tuple(p for p in parts if p is not driver))
+        return Plan(None, (*parts, *beside))
+    return Plan(driver, (*(p for p in parts if p is not driver), *beside))
 
 
 def by_type(clause: Clause, types: Sequence[str]) -> Plan:

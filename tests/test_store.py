@@ -353,3 +353,19 @@ async def test_a_slow_kind_of_search_goes_alone(store: Store, monkeypatch: pytes
     assert [len(rows) for rows, _ in answers] == [1, 1, 50]
     assert kind(slow) in store._together._slow
     assert len((await store.find_together(slow))[0]) == 50
+
+
+async def test_a_kind_that_is_slow_again_stays_alone_for_longer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy moment is forgotten after a second; what is slow each time stays alone for up to a minute."""
+    now = 100.0
+    monkeypatch.setattr("fhir_server.store.together._now", lambda: now)
+    together, spans = store._together, []
+    for _ in range(9):
+        together._remember("kind")
+        together._remember("kind")  # a neighbour of the same moment
+        spans.append(together._slow["kind"][1])
+        now = together._slow["kind"][0] + 0.1
+    assert spans == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    now += 61
+    together._remember("kind")
+    assert together._slow["kind"][1] == 1

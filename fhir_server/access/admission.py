@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from fhir_server.access.gate import LOGIN, Caller
+from fhir_server.access.moving import AUDIT_EVENT, BEHIND, PATIENCE, looks_at_trail
 from fhir_server.context import Context, Request
 from profiles.model import RESOURCE_TYPES
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, Issue
 from smart_auth.access import VERB
 
 SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+# What depends on the first part of the path alone; most requests are these, and looked at once.
+PLAIN = frozenset({"read", "create", "update"})
 # Operation -> the verb it needs on the type (or on the type named here). What has no row is for callers without limits.
 OPERATIONS: dict[str, tuple[str, str | None]] = {
     "validate": ("", None),
@@ -60,8 +63,8 @@ async def admit(request: Request, context: Context, interaction: str) -> None:
     caller = caller_of(request, context)
     if caller is None:
         return
-    if context.trail is not None and kind_of(request) in ("AuditEvent", None):
-        await context.trail.move()
+    if not request.query and (interaction, *request.parts[:1]) in caller.admitted:
+        return
     if interaction == "operation":
         _admit_operation(request, caller)
     elif interaction in ("transaction", "batch"):
@@ -69,6 +72,16 @@ async def admit(request: Request, context: Context, interaction: str) -> None:
             raise refused("The token has no scope for resources.")
     else:
         _admit_verb(VERB[interaction], kind_of(request), caller)
+    if context.trail is not None and looks_at_trail(request, interaction):
+        await _catch_up(request, context, caller)
+    elif interaction in PLAIN:
+        caller.admitted.add((interaction, request.parts[0]))
+
+
+async def _catch_up(request: Request, context: Context, caller: Caller) -> None:
+    """Nobody sees a trail that is behind what was answered; where it is too far behind, a search says so."""
+    if caller.gate.grants(caller, AUDIT_EVENT, "i") and not await context.trail.move(PATIENCE):
+        request.notes = (Issue("warning", "incomplete", BEHIND),)
 
 
 def kind_of(request: Request) -> str | None:
@@ -82,7 +95,7 @@ def _admit_verb(verb: str, kind: str | None, caller: Caller) -> None:
     if kind is None:
         if not any(verb in scope.verbs for scope in caller.principal.scopes):
             raise refused("This is not granted.")
-    elif caller.gate.granted(caller, kind, verb).none:
+    elif not caller.gate.grants(caller, kind, verb):
         raise refused(f"This is not granted for {kind}.")
 
 
@@ -95,7 +108,7 @@ def _admit_operation(request: Request, caller: Caller) -> None:
             raise refused(f"${name} is not granted.")
     elif verb:
         _admit_verb(verb, kind, caller)
-    elif not caller.principal.scopes or (kind and all(caller.gate.granted(caller, kind, each).none for each in "cru")):
+    elif not caller.principal.scopes or (kind and not any(caller.gate.grants(caller, kind, each) for each in "cru")):
         raise refused(f"${name} is not granted.")
 
 

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 import structlog
 
 from fhir_server.access import retention
+from fhir_server.access.gate import Caller
+from fhir_server.access.moving import AUDIT_EVENT, Mover
+from fhir_server.access.telling import NOBODY, facts_of, opened, row_of, who_of
 from fhir_server.answers.respond import Response, instant_text
 from fhir_server.context import Context, Request
 from fhir_server.keyring import derived, mark
 from fhir_server.secrecy import Sealed
-from fhir_server.store import New, Store
+from fhir_server.store import Store
 from fhir_server.store.audit import Journal
 from fhir_server.store.auth import AuthRecords
 from fhir_server.store.batches import Batches
-from profiles.json import encode
-from profiles.json import parse as parse_json
-from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.entries import compartment, entries
 from smart_auth import audit, chain
-from smart_auth.access import Principal
-from smart_auth.audit import Facts
 from smart_auth.realm import Record
 
 # What the operator is told at once, in the log, besides the trail.
 ALARMS = frozenset({"break-glass", "token-replay", "code-replay"})
-IDLE = 2.0  # seconds between two looks for events that can move on
-AUDIT_EVENT = "AuditEvent"
+ENCODER = msgspec.json.Encoder()
 
 log = structlog.get_logger()
-MOST_PATIENTS = 50
 
 
 class Trail:
@@ -53,8 +46,7 @@ class Trail:
         self._sealed = Sealed(AuthRecords(store.driver), *keys)
         self.journal = Journal(store.driver, self._derived[0])
         self._batches: Batches[bytes, None] = Batches(self._append, size=1_024)
-        self._moving = asyncio.Lock()
-        self._unmoved = True
+        self._mover = Mover(store, context, self.journal, self._event)
 
     def now(self) -> datetime:
         """The time by the server's clock."""
@@ -67,7 +59,8 @@ class Trail:
 
     async def note(self, kind: str, details: Record) -> None:
         """Record a login, a token, an emergency (`smart_auth.realm.Note`)."""
-        await self._tell(kind, {name: value for name, value in details.items() if value is not None})
+        told = {name: value for name, value in details.items() if value is not None}
+        await self._batches(ENCODER.encode((instant_text(self._context.now()), kind, told)))
         if kind in ALARMS:
             log.warning("alarm", kind=kind, user=details.get("user"), client=details.get("client"))
 
@@ -84,58 +77,43 @@ class Trail:
 
     async def record(self, request: Request, interaction: str, answer: Response | Exception) -> None:
         """Record one interaction, whatever became of it."""
-        await self._tell("", facts_of(request, interaction, answer, self._context.now()))
+        now = self._context.now()
+        caller = request.principal
+        who = NOBODY if caller is None else caller.told or self._who(caller, now)
+        await self._batches(
+            ENCODER.encode((int(now.timestamp() * 1000), "", row_of(request, interaction, answer, who)))
+        )
 
-    async def _tell(self, kind: str, facts: Facts | Record) -> None:
-        self._unmoved = True
-        line = (self._context.new_id(), instant_text(self._context.now()), kind, facts)
-        await self._batches(msgspec.json.encode(line))
+    def _who(self, caller: Caller, now: datetime) -> msgspec.Raw:
+        """Who asks, as it stands in their lines; kept for who has no emergency session, which ends by the clock."""
+        who = who_of(caller.principal, now)
+        if caller.principal.glass is None:
+            caller.told = who
+        return who
 
     async def _append(self, lines: list[bytes]) -> list[None]:
-        await self.journal.append(chain.told(lines), open=True)
+        """Write the lines as one link; an id for all of them and a number for each cost less than ids."""
+        name = self._context.new_id().encode()
+        named = [b'["%b-%04d",%b' % (name, number, line[1:]) for number, line in enumerate(lines)]
+        await self.journal.append(chain.told(named), open=True)
+        self._mover.told += len(lines)
         return [None] * len(lines)
 
     def _event(self, line: bytes) -> audit.Resource:
         """The AuditEvent of a line of the journal."""
-        identity, at, kind, facts = msgspec.json.decode(line)
+        identity, at, kind, told = opened(line)
         server = self._context.config.base
         if kind:
-            return audit.security_event(kind, facts, id=identity, at=at, server=server)
-        return audit.event(msgspec.convert(facts, Facts), id=identity, at=at, server=server)
+            return audit.security_event(kind, told, id=identity, at=at, server=server)
+        return audit.event(facts_of(told), id=identity, at=at, server=server)
 
-    # Moving on
-
-    async def move(self) -> None:
-        """Put the events that are still in the journal where they can be searched; safe to repeat."""
-        async with self._moving:
-            self._unmoved = False
-            while links := await self.journal.open():
-                for link in links:
-                    bodies = [encode(self._event(line)) for line in link.lines]
-                    await asyncio.gather(*map(self._store_event, bodies))
-                    await self.journal.append(chain.stored(link.number, list(map(chain.digest, bodies))), open=False)
-                await self.journal.close([link.number for link in links])
-
-    async def _store_event(self, body: bytes) -> None:
-        resource: Any = parse_json(body)
-        registry, base = self._context.registry, self._context.config.base
-        found, patient = entries(resource, registry, base), compartment(resource, registry, base)
-        at = datetime.fromisoformat(resource["recorded"])
-        try:
-            await self._store.create(New(AUDIT_EVENT, resource["id"], 1, at, body, found, patient, "POST"))
-        except FhirError as error:
-            if error.code != "duplicate":
-                raise
+    async def move(self, seconds: float | None = None) -> bool:
+        """Put what is still in the journal where it can be searched; False when that takes longer than `seconds`."""
+        return await self._mover.move(seconds)
 
     async def run(self) -> None:
-        """Move events on whenever there are some and nobody is in a hurry."""
-        while True:
-            await asyncio.sleep(IDLE)
-            if self._unmoved:
-                try:
-                    await self.move()
-                except FhirError:
-                    self._unmoved = True
+        """Move events on, with a small share of the time while requests come in."""
+        await self._mover.run()
 
     # Verifying
 
@@ -202,54 +180,3 @@ class Trail:
         digests = {each.id: chain.digest(each.body) for each in found if each is not None and each.body is not None}
         wanted = zip(names, (line.decode() for line in link.lines), strict=False)
         return list(chain.event_faults(wanted, digests))
-
-
-def facts_of(request: Request, interaction: str, answer: Response | Exception, now: datetime) -> Facts:
-    """What is to be told of an interaction."""
-    parts = request.parts
-    stored = answer.stored if isinstance(answer, Response) else None
-    kind = stored.type if stored else next((part for part in reversed(parts) if part in RESOURCE_TYPES), "")
-    fine = _status(answer) < 400
-    named = fine and len(parts) > 1 and parts[0] == kind and parts[1][:1] not in "_$"
-    identity = stored.id if stored else parts[1] if named else ""
-    operation = parts[-1].removeprefix("$") if parts and parts[-1].startswith("$") else ""
-    return Facts(
-        interaction=interaction,
-        status=_status(answer),
-        type=kind,
-        id=identity,
-        version=str(stored.version) if stored else "",
-        patients=_patients(answer),
-        query="/".join(parts) + "?" + urlencode(request.query) if fine and "search" in interaction else "",
-        operation=operation,
-        peer=request.peer,
-        request=request.id,
-        **_who(request.principal.principal if request.principal is not None else None, now),
-    )
-
-
-def _status(answer: Response | Exception) -> int:
-    if isinstance(answer, Response):
-        return answer.status
-    return answer.status if isinstance(answer, FhirError) else 500
-
-
-def _patients(answer: Response | Exception) -> tuple[str, ...]:
-    if not isinstance(answer, Response):
-        return ()
-    named = [answer.stored.compartment] if answer.stored else answer.compartments
-    found = dict.fromkeys(name[8:] for name in named if name.startswith("Patient/"))
-    return tuple(found)[:MOST_PATIENTS]
-
-
-def _who(principal: Principal | None, now: datetime) -> Mapping[str, Any]:
-    if principal is None:
-        return {}
-    return {
-        "client": principal.client,
-        "user": principal.user,
-        "fhir_user": principal.fhir_user,
-        "name": principal.name if principal.user else "",
-        "roles": tuple(policy.name for policy in principal.policies),
-        "purpose": "BTG" if principal.breaks_glass(now) else principal.purpose,
-    }

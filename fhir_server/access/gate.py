@@ -22,7 +22,8 @@ from fhir_server.store import Store, Stored, stored_of
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
-from search.matches import is_alone
+from search.filters import kept
+from search.matches import Test, is_alone, tested
 from search.params import Registry
 from search.specials import criteria_of
 from search.values import Around
@@ -47,10 +48,11 @@ class Sight:
     """What of a type exists for a caller with a verb: the clause, and what would be found out of it each time.
 
     `all` and `none` spare the look at the clause (a comparison of clauses costs 2 microseconds, a read in all 17);
-    `whole` says that the clause looks at more of a resource than its entries.
+    `whole` says that the clause looks at more of a resource than its entries, `fits` is the clause as a function.
     """
 
     clause: Clause
+    fits: Test
     all: bool
     none: bool
     whole: bool
@@ -69,8 +71,25 @@ class Caller:
     own_actors: frozenset[str] | None = None
     granted: dict[tuple[str, str], Access] = field(default_factory=dict)
     sights: dict[tuple[str, str], Sight] = field(default_factory=dict)
+    grants: dict[tuple[str, str], bool] = field(default_factory=dict)
+    admitted: set[tuple[str, ...]] = field(default_factory=set)
+    bounds: dict[tuple[str, str], tuple[str, ...] | None] = field(default_factory=dict)
     hidden: tuple[frozenset[str], frozenset[str]] | None = None
     marked: str = ""
+    named: str = ""
+    told: Any = None  # the principal as the audit trail tells it
+
+    @property
+    def name(self) -> str:
+        """Whom requests count for: the user of an app, or a backend service."""
+        if not self.named:
+            self.named = f"{self.principal.client}|{self.principal.user or ''}"
+        return self.named
+
+    def forget(self) -> None:
+        """Work out again what may be reached."""
+        self.granted, self.sights, self.grants, self.bounds = {}, {}, {}, {}
+        self.admitted = set()
 
     @property
     def mark(self) -> str:
@@ -118,6 +137,16 @@ class Gate:
         self._polled = 0.0
         self._polling = asyncio.Lock()
 
+    def known(self, headers: Mapping[str, str]) -> Caller | None:
+        """The caller of a token that was met before, where nothing has to be asked: most requests wait for nobody."""
+        header, now = headers.get("authorization", ""), time.monotonic()
+        if header[:7].lower() != "bearer " or len(header) > 512 or now - self._polled >= POLL:
+            return None
+        held = self._callers.get(digest(header[7:].strip()))
+        if held is None or now - held.built > KEEP or (self._shared and held.principal.fhir_user):
+            return None
+        return held if held.expires > self.realm.now() else None
+
     async def caller(self, headers: Mapping[str, str]) -> Caller | None:
         """The caller of a request, None without an Authorization header; FhirError 401 for a token that is no good."""
         header = headers.get("authorization")
@@ -140,7 +169,7 @@ class Gate:
             raise FhirError("login", "The access token is unknown, was revoked, or has expired.", headers=EXPIRED)
         if len(self._callers) >= MOST_CALLERS:
             self._callers.clear()
-        held = self._callers[key] = Caller(self, found[0], found[1]["expires"], time.monotonic())
+        held = self._callers[key] = Caller(self, found[0], found[1]["expires"].astimezone(UTC), time.monotonic())
         return await self.related(held)
 
     def of_principal(self, principal: Principal) -> Caller:
@@ -156,13 +185,14 @@ class Gate:
         actors = held.own_actors | await memberships(user, self._store, self.registry, self._base)
         if actors != held.principal.actors:
             held.principal = replace(held.principal, actors=actors)
-            held.granted, held.sights = {}, {}
+            held.forget()
         held.related = time.monotonic()
         return held
 
     def _fresh(self, held: Caller) -> Caller:
         if time.monotonic() - held.built > KEEP:
-            held.granted, held.sights, held.built = {}, {}, time.monotonic()
+            held.forget()
+            held.built = time.monotonic()
         return held
 
     # What has changed
@@ -240,6 +270,13 @@ class Gate:
             held = caller.granted[kind, verb] = made
         return held
 
+    def grants(self, caller: Caller, kind: str, verb: str) -> bool:
+        """Whether the caller may use the verb on some resource of the type."""
+        held = caller.grants.get((kind, verb))
+        if held is None:
+            held = caller.grants[kind, verb] = not self.granted(caller, kind, verb).none
+        return held
+
     def is_free(self, caller: Caller, kind: str, verb: str) -> bool:
         """Whether role and scope alone grant the verb on every resource of the type."""
         world = World(self._codes, self._knows, (), self.realm.now)
@@ -273,7 +310,7 @@ class Gate:
             granted = self.granted(caller, kind, verb)
             clause = self.compiled(granted.formula, kind)
             whole = any(isinstance(part, Body | Updated) for part in walk(clause))
-            held = Sight(clause, clause == ALWAYS, clause == NEVER, whole, granted.hidden)
+            held = Sight(kept(clause), tested(clause), clause == ALWAYS, clause == NEVER, whole, granted.hidden)
             caller.sights[kind, verb] = held
         return held
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from fhir_server.access.telling import opened
 from fhir_server.answers.respond import instant_text
 from profiles.outcome import FhirError
 from smart_auth import chain
@@ -35,7 +36,7 @@ def names(link: chain.Link) -> list[str]:
 
 def last_told(link: chain.Link) -> str:
     """When the last event of a link happened; nothing for a link that tells of none."""
-    return max((msgspec.json.decode(line)[1] for line in link.lines), default="") if link.tells else ""
+    return max((opened(line)[1] for line in link.lines), default="") if link.tells else ""
 
 
 async def walk(trail: Trail, before: datetime, most: int | None = None) -> AsyncIterator[chain.Link]:

@@ -19,7 +19,7 @@ from fhir_server.following import defines
 from fhir_server.http.formats import JSON, Format, chosen
 from fhir_server.http.headers import accepts_gzip, combined
 from fhir_server.http.intake import Budget, Gone, Intake, Receive
-from fhir_server.http.limiting import Limits, class_of
+from fhir_server.http.limiting import Left, Limits, class_of
 from fhir_server.http.protocol import WHOLE
 from fhir_server.http.queries import pairs_of
 from fhir_server.routes import handle
@@ -93,13 +93,12 @@ class Fhir:
         finally:
             self.working -= 1
             intake.done()
-        await self._send(answer, scope, headers, send, request.id)
+        await self._send(answer, scope, headers, send, request.id, request.left)
 
     async def _answered(
         self, request: Request, scope: Scope, receive: Receive, intake: Intake, context: Context
     ) -> Response:
         started = time.perf_counter()
-        counted: dict[str, str] = {}
         try:
             if self.working > self.config.max_requests:
                 raise overloaded()
@@ -111,7 +110,7 @@ class Fhir:
             request.peer = scope["client"][0] if scope.get("client") else ""
             request.principal = await self.caller(request)
             if self.limits is not None:
-                counted = self.limits.take(class_of(request.parts), caller_key(request), request.peer)
+                request.left = self.limits.take(class_of(request.parts), caller_key(request), request.peer)
             if request.method in BODIES:
                 request.body = await intake.read(request.headers, receive)
                 answer = await handle(request, context)
@@ -123,7 +122,6 @@ class Fhir:
                 await self.settle()
         except FhirError as error:
             answer = rendered(failure(error, request), asked_format(request), request)
-        answer.headers.update(counted)
         if self.config.log_requests:
             took = round((time.perf_counter() - started) * 1000, 1)
             kind = request.parts[0] if request.parts else ""
@@ -135,7 +133,7 @@ class Fhir:
         if self.gate is None:
             return None
         try:
-            return await self.gate.caller(headers=request.headers)
+            return self.gate.known(request.headers) or await self.gate.caller(headers=request.headers)
         except FhirError:
             if self.limits is not None:
                 self.limits.take("general", "", request.peer)
@@ -182,7 +180,13 @@ class Fhir:
                 watcher.cancel()
 
     async def _send(
-        self, answer: Response, scope: Scope, headers: Mapping[str, str], send: Send, request_id: str
+        self,
+        answer: Response,
+        scope: Scope,
+        headers: Mapping[str, str],
+        send: Send,
+        request_id: str,
+        left: Left | None = None,
     ) -> None:
         body, raw = answer.body, [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
         if answer.media is not None and (body or scope["method"] == "HEAD"):
@@ -200,10 +204,12 @@ class Fhir:
         if (
             whole is not None
             and scope["method"] != "HEAD"
-            and whole(scope, answer.status, raw, LINES[len(fixed)], body)
+            and whole(scope, answer.status, raw, LINES[len(fixed)] + (left.lines if left else b""), body)
         ):
             return
         raw += fixed
+        if left is not None:
+            raw += [(name.lower().encode(), value.encode()) for name, value in left.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -233,10 +239,7 @@ def is_short(parts: tuple[str, ...]) -> bool:
 
 def caller_key(request: Request) -> str:
     """Whom a request counts for: the user of an app, or a backend service; nobody without a token."""
-    if request.principal is None:
-        return ""
-    principal = request.principal.principal
-    return f"{principal.client}|{principal.user or ''}"
+    return "" if request.principal is None else str(request.principal.name)
 
 
 async def compressed(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from profiles.outcome import FhirError
 from smart_auth.realm import Records
@@ -30,9 +31,24 @@ class Counter:
     told: int = 0
     known: int = 0
 
+
+class Left(NamedTuple):
+    """What a client may still do in this minute: of so many requests so many, and the seconds until the next one."""
+
+    limit: int
+    left: int
+    wait: int
+
     @property
-    def total(self) -> int:
-        return self.here + self.told + self.known
+    def headers(self) -> dict[str, str]:
+        """The same as headers."""
+        names = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+        return dict(zip(names, map(str, self), strict=True))
+
+    @property
+    def lines(self) -> bytes:
+        """The same as they are sent."""
+        return b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n" % self
 
 
 @dataclass(slots=True)
@@ -43,38 +59,44 @@ class Limits:
     now: Callable[[], datetime]
     limits: Mapping[str, int]
     _counters: dict[str, Counter] = field(default_factory=dict)
+    _of: dict[tuple[str, str, str], tuple[tuple[Counter, int], ...]] = field(default_factory=dict)
     _window: int = 0
     _flushed: float = 0.0
     _flushing: asyncio.Task[None] | None = None
 
-    def take(self, kind: str, caller: str, address: str) -> dict[str, str]:
-        """Count a request; the X-RateLimit headers of the answer, or FhirError 429."""
+    def take(self, kind: str, caller: str, address: str) -> Left | None:
+        """Count a request: what is left for the answer to tell, None without a limit; FhirError 429 beyond."""
         limit = self.limits.get(kind, 0)
         if not limit:
-            return {}
+            return None
         stamp = self.now().timestamp()
         self._turn(stamp)
+        left = limit
+        for counter, most in self._of.get((kind, caller, address)) or self._found(kind, caller, address):
+            counter.here += 1
+            spare = most - counter.here - counter.told - counter.known
+            left = spare if spare < left else left
+        wait = WINDOW - int(stamp) % WINDOW
+        if left < 0:
+            text = f"More than {limit} requests a minute; come back in {wait} seconds."
+            raise FhirError("throttled", text, headers={**Left(limit, 0, wait).headers, "Retry-After": str(wait)})
+        return Left(limit, left, wait)
+
+    def _found(self, kind: str, caller: str, address: str) -> tuple[tuple[Counter, int], ...]:
+        """The counters of a request in this minute, each with its most."""
+        limit = self.limits[kind]
         keys = [(f"{kind} {caller or address}", limit)]
         if caller:
             keys.append((f"{kind} {address}", limit * CALLERS_PER_ADDRESS))
-        left = min(most - self._count(key) for key, most in keys)
-        wait = WINDOW - int(stamp) % WINDOW
-        headers = headers_of(limit, max(left, 0), wait)
-        if left < 0:
-            text = f"More than {limit} requests a minute; come back in {wait} seconds."
-            raise FhirError("throttled", text, headers={**headers, "Retry-After": str(wait)})
-        return headers
-
-    def _count(self, key: str) -> int:
-        counter = self._counters.setdefault(key, Counter())
-        counter.here += 1
-        return counter.total
+        found = tuple((self._counters.setdefault(key, Counter()), most) for key, most in keys)
+        self._of[kind, caller, address] = found
+        return found
 
     def _turn(self, stamp: float) -> None:
         """A new minute starts from nothing; once a second the counts are told."""
         window = int(stamp) // WINDOW
         if window != self._window:
-            self._counters, self._window = {}, window
+            self._counters, self._of, self._window = {}, {}, window
         if stamp - self._flushed >= FLUSH and (self._flushing is None or self._flushing.done()):
             self._flushed = stamp
             self._flushing = asyncio.get_running_loop().create_task(self._flush(window))
@@ -102,11 +124,6 @@ class Limits:
         """Let a flush that is under way finish."""
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
-
-
-def headers_of(limit: int, left: int, wait: int) -> dict[str, str]:
-    """What a client may still do in this minute."""
-    return {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": str(left), "X-RateLimit-Reset": str(wait)}
 
 
 def class_of(parts: tuple[str, ...]) -> str:

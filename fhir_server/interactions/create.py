@@ -18,19 +18,23 @@ async def create(request: Request, context: Context) -> Response:
     Some clients put the criteria into the URL instead; ignored, they would make a duplicate.
     """
     resource = await incoming(request, context, request.type)
-    await access.may_store(request, context, resource)
     text = request.headers.get("if-none-exist")
     pairs = criteria(text) if text is not None else chosen_by(request.query)
     if pairs or text is not None:
+        await access.may_store(request, context, resource)
         return await _create_unless(pairs, resource, request, context)
-    return await create_new(resource, request.assigned or context.new_id(), request, context, "POST")
+    return await create_new(resource, request.assigned or context.new_id(), request, context, "POST", judged=False)
 
 
-async def create_new(resource: Resource, id: str, request: Request, context: Context, method: str) -> Response:
-    """Store the first version under the id."""
+async def create_new(
+    resource: Resource, id: str, request: Request, context: Context, method: str, *, judged: bool = True
+) -> Response:
+    """Store the first version under the id; `judged` says that the caller is known to be allowed this content."""
 
     async def work(inner: Context) -> Stored:
         new = record(resource, id, 1, instant(inner.now()), method, inner)
+        if not judged:
+            await access.may_store(request, inner, resource, written=new.entries)
         await check_targets(new, resource, request, inner)
         return await inner.store.create(new)
 

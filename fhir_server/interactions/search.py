@@ -75,6 +75,7 @@ async def search(request: Request, context: Context) -> Response:
             links[relation] = page_url(request, context, {"query": query.used, "cursor": cursor}, about)
     found.matches = [access.shown(request, context, stored) for stored in found.matches]
     found.included = [access.shown(request, context, stored) for stored in found.included]
+    found.warnings += request.notes
     return _answer(query, found, links, context)
 
 

@@ -17,8 +17,8 @@ from fhir_server.store.errors import told
 from fhir_server.store.records import Document
 from smart_auth.chain import Link, linked
 
-# Only what has not moved on is in the index: it is small however long the chain grows.
-OPEN = IndexModel([("open", ASCENDING)], name="open", partialFilterExpression={"open": True})
+# Only what has not moved on is in the index: it is small however long the chain grows. The oldest are read first.
+OPEN = IndexModel([("open", ASCENDING), ("_id", ASCENDING)], name="open_first", partialFilterExpression={"open": True})
 # The anchors of what was removed: one for each time.
 CUT = IndexModel([("cut", ASCENDING)], name="cut", partialFilterExpression={"cut": True})
 
@@ -60,9 +60,9 @@ class Journal:
         found = await self._find({}, -1, 1)
         return found[0] if found else None
 
-    async def open(self, limit: int = 20) -> list[Link]:
-        """Links whose events have not moved on, the oldest first."""
-        return await self._find({"open": True}, ASCENDING, limit)
+    async def open(self, upto: int, limit: int = 20) -> list[Link]:
+        """Links up to a number whose events have not moved on, the oldest first."""
+        return await self._find({"open": True, "_id": {"$lte": upto}}, ASCENDING, limit)
 
     async def close(self, numbers: Sequence[int]) -> None:
         """The events of these links are in `resources` now."""

@@ -166,6 +166,21 @@ class Store:
             document = encoded(current_document(new, blob))
         return await self._settled(self._creates((stored_as(new, blob), document)), blob)
 
+    async def create_missing(self, news: Sequence[New]) -> None:
+        """Store first versions in one call, those that are not there yet."""
+        self._check_writable()
+        with told():
+            blobs = [await self._blobs.write(new) for new in news]
+            items = [
+                (stored_as(new, blob), encoded(current_document(new, blob)))
+                for new, blob in zip(news, blobs, strict=True)
+            ]
+        for answer, blob in zip(await self._insert(items), blobs, strict=True):
+            if isinstance(answer, FhirError):
+                await self._blobs.drop(blob)
+            if isinstance(answer, Exception) and not (isinstance(answer, FhirError) and answer.code == "duplicate"):
+                raise answer
+
     async def replace(self, new: New, expected: int | Stored) -> Stored:
         """Supersede version `expected`; FhirError `conflict` when that is not the current one.
 

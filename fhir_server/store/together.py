@@ -22,8 +22,10 @@ MARK = "q"
 # Milliseconds that searches may take together; one that is slower than its share of that goes alone from then on.
 QUICK = 50
 SLOW = 0.03
-# Seconds that a kind of search is remembered as slow, and how many kinds are.
-MEMORY = 60.0
+# Seconds that a kind of search is remembered as slow for the first time, and at most: a moment in which the machine was
+# busy makes all kinds slow, and going alone would keep it busy.
+MEMORY, LONGEST = 1.0, 60.0
+# How many kinds are remembered.
 KINDS = 1_000
 # An entry begins with its type and parameter in so many characters; the value follows.
 KEY = 5
@@ -53,17 +55,18 @@ class Together:
 
     16 identifier searches together against one by one: 17 against 140 µs CPU of this process each, and 33 against
     100 of mongod (mongod 6.0.5, 2 cores). A slow one would hold up its neighbours, so together they have 0.05 seconds;
-    after that each goes alone, and the kinds of search that were slow then stay alone for a minute.
+    after that each goes alone, and the kinds of search that were slow then stay alone for a second, and each time they
+    are slow again for twice as long, up to a minute.
     """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._batches: Batches[Search, Answer] = Batches(self._send, size=64, lanes=1)
-        self._slow: dict[str, float] = {}
+        self._slow: dict[str, tuple[float, float]] = {}  # until when, and for how long
 
     async def find(self, search: Search) -> Answer:
         """The documents of one search, and the instant for its further pages."""
-        if self._slow and self._slow.get(kind(search), 0) > _now():
+        if self._slow and self._slow.get(kind(search), (0.0, 0.0))[0] > _now():
             return await self._alone(search)
         return await self._batches(search)
 
@@ -92,7 +95,12 @@ class Together:
     def _remember(self, slow: str) -> None:
         if len(self._slow) >= KINDS:
             self._slow.clear()
-        self._slow[slow] = _now() + MEMORY
+        until, held = self._slow.get(slow, (0.0, 0.0))
+        if until > _now():
+            return  # one of the same moment was noted
+        again = until + LONGEST > _now()
+        seconds = min(2 * held, LONGEST) if held and again else MEMORY
+        self._slow[slow] = _now() + seconds, seconds
 
     async def _alone(self, search: Search) -> Answer:
         reads = Reads(self._driver, "snapshot")

@@ -242,7 +242,7 @@ async def test_an_event_is_durable_before_the_answer_leaves(hospital: Hospital, 
     """When an answer is there its event is in the journal, whatever becomes of this process."""
     await hospital.ask(hospital.doctor, "GET", "Condition/c1")
     fresh = Trail(replace(hospital.context, trail=None), KEY)
-    batches = await fresh.journal.open()
+    batches = await fresh.journal.open(10)
     assert len(batches) == 1
     await fresh.move()
     assert await faults(hospital) == []

@@ -10,7 +10,7 @@ from fhir_server.store.find.search import Search
 from fhir_server.store.store import Store
 from search.clauses import Clause
 from search.filters import compile
-from search.plan import Plan, by_type, candidates, chosen, kind, merged, sharp
+from search.plan import Plan, by_type, candidates, chosen, kind, merged, parted, sharp
 
 # Counting goes so far: beyond, one part is as good as the other.
 MEASURED = 1_000
@@ -31,12 +31,13 @@ _HABITS: WeakKeyDictionary[Store, dict[str, tuple[float, int, int]]] = WeakKeyDi
 
 async def plan(search: Search, clause: Clause) -> Plan:
     """The plan of a clause: what is sure to leave few drives, or else the part of which least is counted."""
+    clause, beside = parted(clause)
     clause = merged(clause, search.registry)
     parts = candidates(clause)
     if len(parts) < 2:
-        return chosen(clause, parts[0] if parts else None)
+        return chosen(clause, parts[0] if parts else None, beside)
     best = next((p for p in parts if sharp(p, search.registry)), None)
-    return chosen(clause, await _least(search, parts) if best is None else best)
+    return chosen(clause, await _least(search, parts) if best is None else best, beside)
 
 
 async def _least(search: Search, parts: list[Clause]) -> Clause:

@@ -101,7 +101,11 @@ def seen_by(clause: Clause, types: Sequence[str], access: Access | None) -> Clau
     """The clause with what the caller may see of each type."""
     if access is None:
         return clause
+    if len(types) == 1:  # which the clause speaks of
+        return every((clause, access(types[0])))
     kinds = by_sight(types or sorted(model.RESOURCE_TYPES), access)
+    if len(kinds) == 1 and ALWAYS in kinds:
+        return clause
     return every((clause, some(every((Kinds(tuple(names)), allowed)) for allowed, names in kinds.items())))
 
 
