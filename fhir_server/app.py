@@ -24,7 +24,7 @@ from fhir_server.following import Following
 from fhir_server.http.asgi import MOUNT, Fhir, Scope, Send, caller_key
 from fhir_server.http.intake import Receive
 from fhir_server.loading.demo import load_demo
-from fhir_server.opening import attend, context_of, open_context, quiet_collector
+from fhir_server.opening import attend, context_of, open_context, quiet_collector, warm_up
 from fhir_server.store import Store
 from fhir_server.store.tenants import open_beside
 from fhir_server.tenants import DEFAULT, Application, Tenants, named_in
@@ -103,6 +103,7 @@ class App:
                 self._others.router.routes.extend(auth.routes)
             if self.beside is None and isinstance(context.store, Store):
                 quiet_collector()
+                attend(stack, warm_up())
                 self.tenants.store = context.store
                 stack.push_async_callback(self.tenants.close)
             self.fhir.context = context
