@@ -7,8 +7,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -17,7 +19,8 @@ from profiles.outcome import FhirError
 from smart_auth.realm import Fetch, Fetched, Hashing, Post
 
 MAX_BODY = 262_144
-SECONDS = 5.0
+SECONDS = 5.0  # for a step: to connect, or for the next bytes
+ALTOGETHER = 10.0  # for an answer that comes byte by byte
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Argon2id costs 139 ms of a core and 64 MB: two at a time leave the event loop its core, and a queue of 32 is 2.3 s.
 POOL, QUEUE = 2, 32
@@ -69,17 +72,26 @@ def _ask(
 ) -> Fetched:
     parts = urlsplit(url)
     address = _address(parts, loopback)
-    connection = _connection(parts, address)
+    held: list[socket.socket] = []
+    connection = _connection(parts, partial(_connect, address, held))
+    cutting = threading.Timer(ALTOGETHER, _cut, (held,))
+    cutting.start()
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         sent = {"Accept": "application/json", "Host": parts.netloc, **(headers or {})}
         connection.request(method, target, content, sent)
         found = connection.getresponse()
         body = found.read(MAX_BODY + 1)
+        left = 0 if len(body) > MAX_BODY else found.length or 0
     except http.client.HTTPException as error:
         raise OSError("the answer is not HTTP") from error
     finally:
+        cutting.cancel()
         connection.close()
+        for each in held:
+            each.close()
+    if left:
+        raise OSError("the answer is cut off")
     if len(body) > MAX_BODY:
         raise OSError("the answer is too large")
     return Fetched(found.status, {name.lower(): value for name, value in found.getheaders()}, body)
@@ -111,7 +123,7 @@ def inner_address(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddres
     return ip.ipv4_mapped or ip.sixtofour or translated or ip
 
 
-def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, connect: Callable[..., socket.socket]) -> http.client.HTTPConnection:
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     made = (
@@ -120,9 +132,20 @@ def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:
         else http.client.HTTPConnection(parts.hostname or "", port, timeout=SECONDS)
     )
     # http.client connects through this attribute: the checked address instead of the name.
-    made._create_connection = partial(_connect, address)  # type: ignore[attr-defined]
+    made._create_connection = connect  # type: ignore[attr-defined]
     return made
 
 
-def _connect(address: str, named: tuple[str, int], *rest: Any, **options: Any) -> socket.socket:
-    return socket.create_connection((address, named[1]), *rest, **options)
+def _connect(
+    address: str, held: list[socket.socket], named: tuple[str, int], *rest: Any, **options: Any
+) -> socket.socket:
+    made = socket.create_connection((address, named[1]), *rest, **options)
+    held.append(made.dup())
+    return made
+
+
+def _cut(held: list[socket.socket]) -> None:
+    """End a connection from another thread, wherever it waits."""
+    for each in held:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

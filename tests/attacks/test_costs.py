@@ -131,7 +131,7 @@ async def test_d15_rings_of_definitions_end(hospital: Hospital) -> None:
     assert (told.status, b'"c1"' in told.body) == (200, True)
 
 
-async def test_d19_jobs_that_are_not_offered_cannot_be_piled_up(hospital: Hospital) -> None:
+async def test_d19_t17_jobs_that_are_not_offered_cannot_be_piled_up(hospital: Hospital) -> None:
     """Fifty $export at once: each is refused at once, and a search goes on."""
     for caller, status in ((hospital.app(), 403), (hospital.doctor, 403), (hospital.admin, 404)):
         answers = await asyncio.gather(*(hospital.ask(caller, "GET", "$export") for _ in range(50)))

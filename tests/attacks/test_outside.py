@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def subscription(endpoint: str) -> dict[str, Any]:
     }
 
 
-async def test_f01_a_subscription_calls_nobody(hospital: Hospital, canary: Canary) -> None:
+async def test_f01_t19_f09_f11_a_subscription_calls_nobody(hospital: Hospital, canary: Canary) -> None:
     """Subscriptions are kept and not delivered: whatever their endpoint is, nothing is connected to."""
     for url in (canary.url, f"http://localhost:{canary.port}/", f"http://0x7f.1:{canary.port}/", "file:///etc/passwd"):
         answer = await hospital.ask(hospital.admin, "POST", "Subscription", subscription(url))
@@ -223,6 +224,38 @@ async def test_f03_redirects_are_not_followed_and_slow_answers_are_cut(canary: C
         server.close()
         await server.wait_closed()
     assert canary.calls == 0
+
+
+async def test_f05_an_answer_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then holds no thread for longer than the whole answer may take."""
+    monkeypatch.setattr("fhir_server.auth.outside.ALTOGETHER", 0.5)
+    for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-A: "):
+        ended = asyncio.Event()
+
+        async def drip(
+            reader: Any, writer: asyncio.StreamWriter, text: bytes = head, ended: asyncio.Event = ended
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(text)
+            with suppress(OSError):
+                gone = asyncio.ensure_future(reader.read())
+                while not gone.done():
+                    writer.write(b"x")
+                    await asyncio.wait([gone], timeout=0.1)
+                gone.exception()
+                writer.close()
+                await writer.wait_closed()
+            ended.set()
+
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        begun = time.perf_counter()
+        with suppress(OSError):
+            found = await fetcher(loopback=True)(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks")
+            assert found.body == b""
+        assert time.perf_counter() - begun < 3
+        await asyncio.wait_for(ended.wait(), 3)
+        server.close()
+        await server.wait_closed()
 
 
 BOMBS = ("(1 | 2 | 3).repeat($this + 1)", "repeat(repeat(repeat($this)))", "('a' & '((a+)+)+').matches('(a+)+$')")
