@@ -143,6 +143,14 @@ async def perform(request: Request, context: Context) -> Response:
     """Carry out one interaction and have it told in the audit trail; what goes wrong is raised."""
     if context.trail is None:
         return await _carried_out(find(request.method, request.parts), request, context)
+    context.trail.at_work += 1
+    try:
+        return await _told(request, context)
+    finally:
+        context.trail.at_work -= 1
+
+
+async def _told(request: Request, context: Context) -> Response:
     interaction = "unknown"
     try:
         route = find(request.method, request.parts)

@@ -45,6 +45,22 @@ async def test_idle_sends_at_once(line: Line) -> None:
     assert await answer == 2
 
 
+async def test_few_wait_for_more_but_not_for_long(line: Line) -> None:
+    """Where a call is worth it for three, two items wait a moment; the third, or the end of patience, sends them."""
+    line.gate.set()
+    batches = Batches(line.send, enough=lambda waiting: waiting >= 3)
+    answers = [batches(1), batches(2)]
+    await settle()
+    assert line.sent == []
+    answers.append(batches(3))
+    await settle()
+    assert line.sent == [[1, 2, 3]]
+    answers.append(batches(4))
+    assert await asyncio.gather(*answers) == [2, 4, 6, 8]
+    assert line.sent == [[1, 2, 3], [4]]
+    await batches.close()
+
+
 async def test_what_arrives_meanwhile_travels_together(line: Line) -> None:
     """While one call is in flight the next is gathered, up to its size."""
     batches = Batches(line.send, size=3)

@@ -45,7 +45,8 @@ class Trail:
         self._mark = mark(keys[0])
         self._sealed = Sealed(AuthRecords(store.driver), *keys)
         self.journal = Journal(store.driver, self._derived[0])
-        self._batches: Batches[bytes, None] = Batches(self._append, size=1_024)
+        self.at_work = 0
+        self._batches: Batches[bytes, None] = Batches(self._append, size=1_024, enough=self._is_worth_it)
         self._mover = Mover(store, context, self.journal, self._event)
 
     def now(self) -> datetime:
@@ -90,6 +91,10 @@ class Trail:
         if caller.principal.glass is None:
             caller.told = who
         return who
+
+    def _is_worth_it(self, lines: int) -> bool:
+        """A write to the journal costs as much as ten reads: while most requests are still at work, it waits."""
+        return 2 * lines >= self.at_work
 
     async def _append(self, lines: list[bytes]) -> list[None]:
         """Write the lines as one link; an id for all of them and a number for each cost less than ids."""

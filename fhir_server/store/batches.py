@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+PATIENCE = 0.002
+
 Send = Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]]
 
 
@@ -18,12 +20,23 @@ class Batches(Generic[Item, Answer]):
 
     An idle queue sends at once, so a lone request waits for nobody. At most `lanes` calls are in flight, each of at
     most `size` items. A caller that goes away takes only its own answer with it.
+
+    `enough` tells whether so many items are worth a call; fewer wait up to PATIENCE seconds for more.
     """
 
-    def __init__(self, send: Send[Item, Answer], *, size: int = 256, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        send: Send[Item, Answer],
+        *,
+        size: int = 256,
+        lanes: int = 1,
+        enough: Callable[[int], bool] = bool,
+    ) -> None:
         self._send = send
         self._size = size
         self._free = lanes
+        self._enough = enough
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._woken = False
@@ -46,9 +59,15 @@ class Batches(Generic[Item, Answer]):
             if self._running:
                 await asyncio.wait(self._running)
 
-    def _start(self) -> None:
+    def _start(self, due: bool = False) -> None:
         self._woken = False
+        if due:
+            self._timer = None
         while self._free and self._waiting:
+            if not due and not self._enough(len(self._waiting)):
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._start, True)
+                return
             batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
             self._free -= 1
             task = asyncio.get_running_loop().create_task(self._run(batch))

@@ -69,7 +69,7 @@ class Store:
         self._superseded = Batches(self._read_superseded, size=512, lanes=1)
         self._transactions = asyncio.Semaphore(TRANSACTIONS)
         self._lookup = Lookup(self._current, self._superseded)
-        self._creates = Batches(self._insert, size=512, lanes=1)
+        self._creates = Batches(self._insert, size=512, lanes=2)
         self._replaces = Batches(self._supersede, size=256, lanes=1)
 
     async def close(self) -> None:
