@@ -14,6 +14,13 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 PROGRAM = "from fhir_server.cli import main; main()"
+# The same with an audit trail that is told of interactions and writes nothing: what the gate costs by itself.
+SILENT = f"""
+from fhir_server.access.auditing import Trail
+async def nothing(*told): pass
+Trail.record = nothing
+{PROGRAM}
+"""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -67,7 +74,7 @@ def plain_server() -> Server:
     return Server("-m", "bench.plain", str(port), port=port, path="/")
 
 
-def fhir_server(data: Path, mongo: str = "") -> Server:
+def fhir_server(data: Path, mongo: str = "", program: str = PROGRAM) -> Server:
     """The server with one worker on an embedded database; with `mongo` another one on that database, behind the gate.
 
     Its limits are counted and never reached.
@@ -75,7 +82,7 @@ def fhir_server(data: Path, mongo: str = "") -> Server:
     port = free_port()
     options = ["--port", str(port), "--data", str(data), "--workers", "1", "--auth", "smart" if mongo else "none"]
     options += ["--mongo", mongo] if mongo else []
-    return Server("-c", PROGRAM, "serve", *options, port=port, path="/health/ready", FHIR_RATE_DATA="1000000000")
+    return Server("-c", program, "serve", *options, port=port, path="/health/ready", FHIR_RATE_DATA="1000000000")
 
 
 def mongod_pid(data: Path) -> int:

@@ -76,12 +76,12 @@ class Trail:
             after = links[-1].number
         return found
 
-    async def record(self, request: Request, interaction: str, answer: Response | Exception) -> None:
-        """Record one interaction, whatever became of it."""
+    def record(self, request: Request, interaction: str, answer: Response | Exception) -> asyncio.Future[None]:
+        """Record one interaction, whatever became of it; done when that is durable."""
         now = self._context.now()
         caller = request.principal
         who = NOBODY if caller is None else caller.told or self._who(caller, now)
-        await self._batches(
+        return self._batches(
             ENCODER.encode((int(now.timestamp() * 1000), "", row_of(request, interaction, answer, who)))
         )
 
