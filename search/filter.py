@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from profiles.outcome import FhirError
 from search.clauses import Clause, every, some, without
+from search.criteria import DEEPEST as MOST_HOPS
 from search.criteria import Criteria
 from search.operators import OPERATORS, OWN, coded, escaped
 from search.values import invalid
@@ -33,6 +34,7 @@ class Reader:
     text: str
     at: int = 0
     depth: int = 0
+    hops: int = 0
 
     def peek(self) -> str:
         """The next word or bracket, empty at the end."""
@@ -103,9 +105,12 @@ class Reader:
         if self.peek() == "[":
             return self.bracketed(type_name, last)
         if last.startswith("_has:"):
-            return self.criteria.has(
+            self.hops = self._hop()
+            found = self.criteria.has(
                 (type_name,) if type_name else (), last, lambda source, rest: self.along(source, [], rest)
             )
+            self.hops -= 1
+            return found
         return self.compared(type_name, last)
 
     def paired(self, type_name: str | None, code: str, names: tuple[str, ...]) -> Clause:
@@ -141,23 +146,31 @@ class Reader:
     def linked(self, type_name: str | None, head: str, inner: Callable[[str | None], Clause]) -> Clause:
         """A chain: the rest is read for every type the reference may be to."""
         code, _, kind = head.partition(":")
-        start = self.at
+        start, depth, hops = self.at, self.depth, self._hop()
         found: list[Clause] = []
         first: FhirError | None = None
         end = start
         for parameter, target in self.criteria.targets(type_name, code, kind):
-            self.at = start
+            self.at, self.depth, self.hops = start, depth, hops
             try:
                 where = inner(target)
             except FhirError as error:
+                if error.code == "too-costly":
+                    raise
                 first = first or error
             else:
                 end = self.at
                 found += self.criteria.steps(parameter, target, where)
         if not found:
             raise first or invalid(f"_filter: {head} leads nowhere")
-        self.at = end
+        self.at, self.depth, self.hops = end, depth, hops - 1
         return some(found)
+
+    def _hop(self) -> int:
+        """How many links deep the next one is: as deep as a chain outside of a filter may be."""
+        if self.hops >= MOST_HOPS:
+            raise FhirError("too-costly", f"_filter: chains and _has go at most {MOST_HOPS} levels deep")
+        return self.hops + 1
 
     def compared(self, type_name: str | None, code: str) -> Clause:
         operator = self.take().lower()

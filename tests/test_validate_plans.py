@@ -137,6 +137,19 @@ def test_a_narrative_with_a_fault_is_not_taken_for_a_plain_one(inside: str) -> N
     assert narrative_faults(f'<div xmlns="http://www.w3.org/1999/xhtml">{inside}</div>')
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<div>no namespace</div>",
+        '<div xmlns="http://www.w3.org/1999/xhtml"><p title="> x"/></div>',
+        '<div xmlns="http://www.w3.org/1999/xhtml"><!-- > x --></div>',
+    ],
+)
+def test_a_narrative_without_namespace_or_text_is_not_plain(text: str) -> None:
+    """What looks like text may stand in an attribute or a comment."""
+    assert narrative_faults(text)
+
+
 def test_narratives_of_the_official_examples_are_plain() -> None:
     assert is_plain(
         '<div xmlns="http://www.w3.org/1999/xhtml" class="a"><!-- b --><a href="x.html#y">&lt;c</a><br/>'
