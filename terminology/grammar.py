@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache, cached_property
 from importlib import resources
@@ -25,7 +26,7 @@ def listed(name: str) -> dict[str, str]:
     return _tables()[name]
 
 
-class Grammar:
+class Grammar(ABC):
     """What grammars share; one of them says what is well formed, and what to call it."""
 
     url = ""
@@ -34,9 +35,9 @@ class Grammar:
     known_as = ""
     version: str | None = None
 
+    @abstractmethod
     def normal(self, code: str) -> str | None:
         """The code in its right case, None where it is not well formed."""
-        raise NotImplementedError
 
     def display_of(self, code: str) -> str | None:
         """What to call a code."""

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 
 from fhir_server.store import Embedded, Store, open_store
 from tests.demo_server import demo
+from tests.smart_world import Browser, World, apps, make_world, people
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -64,3 +65,20 @@ async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
     opened = await open_store(mongo_url, database)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def world(store: Store) -> World:
+    """An authorization server with users and apps."""
+    made = await make_world(store)
+    await people(made)
+    await apps(made)
+    return made
+
+
+@pytest.fixture
+async def browser(world: World) -> AsyncIterator[Browser]:
+    """Somebody in front of it."""
+    made = world.browser()
+    yield made
+    await made.http.aclose()

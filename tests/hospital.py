@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fhir_server.access.auditing import Trail
 from fhir_server.access.gate import Caller, Gate
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
@@ -173,3 +174,12 @@ async def open_hospital(store: Store, resources: list[dict[str, Any]] | None = N
         answer = await hospital.ask(root, "PUT", f"{resource['resourceType']}/{resource['id']}", resource)
         assert answer.status == 201, answer.body
     return hospital
+
+
+async def open_audited(store: Store, key: bytes) -> Hospital:
+    """The same with an audit trail."""
+    made = await open_hospital(store)
+    trail = Trail(made.context, key)
+    await trail.journal.prepare()
+    made.context = replace(made.context, trail=trail)
+    return made

@@ -18,26 +18,19 @@ from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.params import Registry
 from smart_auth import clients, editing, policies, tokens, users
-from tests.smart_world import APP, BACKEND, ISSUER, Browser, World, apps, make_world, people
+from tests.smart_world import APP, BACKEND, ISSUER, Browser, World
 
 pytestmark = pytest.mark.anyio
 NURSE = {"name": "Nurse", "rows": [{"types": ["Patient"], "verbs": "rs"}]}
 
 
 @pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await people(made)
-    await apps(made)
+async def world(world: World) -> World:
+    made = world
     await users.create(made.realm, "root", "correct horse battery", {"name": "Root", "roles": ["Admin"]})
     await clients.save(made.realm, "house", {**APP, "trusted": True})
     await clients.save(made.realm, "tool", {**BACKEND, "rights": ["policies"]})
     return made
-
-
-@pytest.fixture
-def browser(world: World) -> Browser:
-    return world.browser()
 
 
 async def token(world: World, client: str, user: str = "", scope: str = "user/*.cruds") -> str:

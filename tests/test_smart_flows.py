@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from fhir_server.store import Store
 from tests.smart_world import (
     ASSERTION_TYPE,
     AUTH,
@@ -22,8 +20,6 @@ from tests.smart_world import (
     World,
     apps,
     assertion,
-    make_world,
-    people,
     sent,
 )
 
@@ -31,19 +27,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await made.realm.records.prepare()  # type: ignore[attr-defined]
-    await people(made)
-    await apps(made)
-    return made
-
-
-@pytest.fixture
-async def browser(world: World) -> AsyncIterator[Browser]:
-    made = world.browser()
-    yield made
-    await made.http.aclose()
+async def world(world: World) -> World:
+    await world.realm.records.prepare()  # type: ignore[attr-defined]
+    return world
 
 
 async def exchange(browser: Browser, code: str, **changes: Any) -> Any:

@@ -7,7 +7,6 @@ browsers in tests/test_pages.py, scopes as rules in tests/test_smart_scopes.py.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +14,6 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from fhir_server.store import Store
 from smart_auth import clients
 from smart_auth.realm import Fetched
 from tests.smart_world import (
@@ -31,27 +29,10 @@ from tests.smart_world import (
     apps,
     asserted,
     assertion,
-    make_world,
-    people,
     sent,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await people(made)
-    await apps(made)
-    return made
-
-
-@pytest.fixture
-async def browser(world: World) -> AsyncIterator[Browser]:
-    made = world.browser()
-    yield made
-    await made.http.aclose()
 
 
 def exchange(code: str, **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 import statistics
 import struct
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import cbor2
@@ -22,24 +21,9 @@ from fhir_server.auth.outside import bounded
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 from smart_auth import principals, users
-from tests.smart_world import AUTH, PASSWORD, Browser, World, apps, make_world, people, sent
+from tests.smart_world import AUTH, PASSWORD, Browser, World, make_world, sent
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await people(made)
-    await apps(made)
-    return made
-
-
-@pytest.fixture
-async def browser(world: World) -> AsyncIterator[Browser]:
-    made = world.browser()
-    yield made
-    await made.http.aclose()
 
 
 async def test_the_first_start_makes_one_admin(store: Store) -> None:

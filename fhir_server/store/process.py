@@ -7,19 +7,21 @@ import contextlib
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 # Seconds. A clean stop takes under one; after this long the process hangs.
 PATIENCE = 20.0
 
 
-class Process:
+class Process(ABC):
     """What can be asked to end and is waited for."""
 
     pid: int
 
+    @abstractmethod
     def alive(self) -> bool:
-        raise NotImplementedError
+        """Whether it still runs."""
 
     async def end(self) -> None:
         """SIGTERM, and SIGKILL for a process that does not follow; journal and lock files stand both."""

@@ -20,7 +20,7 @@ from profiles.json import encode, parse
 from profiles.validate import check
 from smart_auth import audit, chain
 from smart_auth.chain import linked
-from tests.hospital import Hospital, condition, observation, open_hospital
+from tests.hospital import Hospital, condition, observation, open_audited
 from tests.shell import bundle_of, content, entry
 
 KEY = bytes(32)
@@ -28,11 +28,7 @@ KEY = bytes(32)
 
 @pytest.fixture
 async def hospital(store: Store) -> Hospital:
-    made = await open_hospital(store)
-    trail = Trail(made.context, KEY)
-    await trail.journal.prepare()
-    made.context = replace(made.context, trail=trail)
-    return made
+    return await open_audited(store, KEY)
 
 
 async def events(hospital: Hospital) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from fhir_server.context import Request
 from fhir_server.store import Store
 from profiles.outcome import FhirError
 from smart_auth.audit import Facts
-from tests.hospital import Hospital, open_hospital
+from tests.hospital import Hospital, open_audited
 from tests.shell import content
 
 KEY = bytes(32)
@@ -26,11 +26,7 @@ KEY = bytes(32)
 
 @pytest.fixture
 async def hospital(store: Store) -> Hospital:
-    made = await open_hospital(store)
-    trail = Trail(made.context, KEY)
-    await trail.journal.prepare()
-    made.context = replace(made.context, trail=trail)
-    return made
+    return await open_audited(store, KEY)
 
 
 async def stored(hospital: Hospital) -> int:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.store import Store
-from tests.hospital import Hospital, condition, open_hospital, reference
+from tests.hospital import Hospital, condition, reference
 from tests.shell import BASE
 
 pytestmark = pytest.mark.anyio
@@ -15,11 +14,6 @@ NORA = reference("Practitioner/N1")
 NURSE = {"role": {"text": "nurse"}, "reference": NORA}
 RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
 DIABETES = {"coding": [{"system": "http://snomed.info/sct", "code": "44054006"}]}
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
 
 
 def consent(provision: Any = None, rule: str = "OPTIN", **more: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,12 @@ import pytest
 from fhir_server.store import Store
 from search.entries import entries
 from search.params import Registry
-from tests.hospital import Hospital, observation, open_hospital
+from tests.hospital import Hospital, observation
 from tests.shell import BASE, content
 from tests.test_http import application, http, listening, talk
 
 pytestmark = pytest.mark.anyio
 FHIR = {"Content-Type": "application/fhir+json"}
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
-
-
-@pytest.fixture
-async def client(mongo_url: str, database: str, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    """The application with the limits that it has."""
-    async with application(mongo_url, database, tmp_path) as app:
-        transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx2.AsyncClient(transport=transport, base_url="http://x/fhir/") as made:
-            yield made
 
 
 def row(resource: dict[str, Any], version: int = 1, **more: Any) -> dict[str, Any]:

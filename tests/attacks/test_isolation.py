@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 
-from fhir_server.store import Store, labels
+from fhir_server.store import labels
 from profiles.json import parse
-from tests.hospital import RESTRICTED, VITAL, Hospital, condition, observation, open_hospital, reference
+from tests.hospital import RESTRICTED, VITAL, Hospital, condition, observation, reference
 from tests.shell import bundle_of, content, entry, id_of
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
 
 
 async def status(hospital: Hospital, caller: Any, method: str, url: str, resource: Any = None, **headers: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -25,26 +24,10 @@ from tests.smart_world import (
     asserted,
     assertion,
     make_world,
-    people,
     sent,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await people(made)
-    await apps(made)
-    return made
-
-
-@pytest.fixture
-async def browser(world: World) -> AsyncIterator[Browser]:
-    made = world.browser()
-    yield made
-    await made.http.aclose()
 
 
 async def exchange(browser: Browser, code: str, **changes: Any) -> httpx2.Response:

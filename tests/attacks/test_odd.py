@@ -11,8 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from fhir_server.operations import OPERATIONS
-from fhir_server.store import Store
-from tests.hospital import Hospital, observation, open_hospital
+from tests.hospital import Hospital, observation
 from tests.shell import bundle_of, content, entry
 
 pytestmark = pytest.mark.anyio
@@ -44,11 +43,6 @@ PARTS: list[dict[str, Any]] = [
 ]
 NOT_HERE = frozenset({"install", "uninstall", "reindex", "expunge"})  # of the operator alone
 IDS = {"Patient": "P1", "Observation": "o1", "Encounter": "e1", "Practitioner": "D1", "StructureDefinition": "Patient"}
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
 
 
 async def survives(hospital: Hospital, method: str, url: str, body: Any = None, **headers: str) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,30 +15,15 @@ import httpx2
 import pytest
 
 from fhir_server.auth.outside import allowed, fetcher
-from fhir_server.store import Store
 from smart_auth import keys
 from tests.attacks.test_oauth import browser as browser
 from tests.attacks.test_oauth import world as world
-from tests.hospital import Hospital, observation, open_hospital, reference
+from tests.hospital import Hospital, observation, reference
 from tests.shell import bundle_of, entry
 from tests.smart_world import Browser, World
-from tests.test_http import application
 
 pytestmark = pytest.mark.anyio
 FHIR = {"Content-Type": "application/fhir+json"}
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
-
-
-@pytest.fixture
-async def client(mongo_url: str, database: str, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    async with application(mongo_url, database, tmp_path) as app:
-        transport = httpx2.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx2.AsyncClient(transport=transport, base_url="http://x/fhir/") as made:
-            yield made
 
 
 @dataclass

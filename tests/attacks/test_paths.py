@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 JSON_PATCH = "application/json-patch+json"
 
 
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
-
-
 async def status(hospital: Hospital, caller: Any, method: str, url: str, resource: Any = None, **headers: str) -> int:
     return (await hospital.ask(caller, method, url, resource, **headers)).status
 

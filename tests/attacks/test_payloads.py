@@ -13,17 +13,11 @@ import pytest
 from fhir_server.answers.respond import Response
 from fhir_server.context import Request
 from fhir_server.routes import handle
-from fhir_server.store import Store
-from tests.hospital import Hospital, observation, open_hospital, reference
+from tests.hospital import Hospital, observation, reference
 
 pytestmark = pytest.mark.anyio
 FHIR, XML = "application/fhir+json", "application/fhir+xml"
 DTD = '<?xml version="1.0"?><!DOCTYPE Patient [{}]><Patient xmlns="http://hl7.org/fhir"><id value="{}"/></Patient>'
-
-
-@pytest.fixture
-async def hospital(store: Store) -> Hospital:
-    return await open_hospital(store)
 
 
 async def send(hospital: Hospital, method: str, url: str, body: bytes = b"", kind: str = FHIR, **more: str) -> Response:
