@@ -17,7 +17,7 @@ from profiles.outcome import FhirError
 from smart_auth.realm import Record, Records
 
 # Kind -> fields. Passwords, client secrets, tokens and backup codes are stored as hashes alone.
-SECRETS = {"users": ("totp", "totp_next"), "keys": ("jwk",), "state": ("chain",)}
+SECRETS = {"users": ("totp", "totp_next"), "keys": ("jwk",), "state": ("chain", "rekeyed")}
 MARK = "sealed:"
 NONCE = 12
 PAGE = 500

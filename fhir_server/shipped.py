@@ -19,6 +19,7 @@ from search.entries import entries
 from search.filters import is_seen
 from search.matches import matches
 from search.query import Query
+from search.words import score
 from terminology.content import shipped
 
 if TYPE_CHECKING:
@@ -62,8 +63,15 @@ async def add(found: Found, query: Query, context: Context, access: Callable[[st
             if version is None or not matches(clause, version.entries, parse(version.body or b"{}")):
                 continue
             if await context.store.get(type, id) is None:
-                found.matches += [version] if query.count else []
+                if query.count and query.summary != "count":
+                    found.matches.append(version)
+                    found.scores |= _score(version, query) if found.scores else {}
                 found.total = None if found.total is None else found.total + 1
+
+
+def _score(version: Stored, query: Query) -> dict[str, float]:
+    words = " ".join(value for name, value in query.used if name in ("_text", "_content"))
+    return {f"{version.type}/{version.id}": score(parse(version.body or b"{}"), words)}
 
 
 def _asked(type: str, query: Query) -> Iterator[str]:

@@ -57,9 +57,12 @@ class Icd10(PackedSystem):
         """Those of the tree: by going over its numbers, once for each value."""
         if name not in _TREE:
             return super().having(name, value)
-        if (name, value) not in self._in_tree:
-            self._in_tree[name, value] = array("I", self._having(name, value))
-        return self._in_tree[name, value]
+        held = self._in_tree.get((name, value))
+        if held is None:
+            held = array("I", self._having(name, value))
+            if held:  # the values that exist are few, those that can be asked for are not
+                self._in_tree[name, value] = held
+        return held
 
     @cached_property
     def _in_tree(self) -> dict[tuple[str, str], Sequence[int]]:

@@ -259,6 +259,16 @@ def _flag(parameters: Parameters, name: str) -> bool:
     return bool(parameters.flag(name))
 
 
+def _lenient(parameters: Parameters, name: str) -> bool:
+    """Either of two names says so, in any order."""
+    mode = parameters.text("mode") == "lenient-display-validation"
+    return mode or bool(parameters.flag("lenient-display-validation"))
+
+
+def _infers(parameters: Parameters, name: str) -> bool:
+    return bool(parameters.flag("inferSystem") or parameters.flag("implySystem"))
+
+
 # Parameter -> the option that it sets, and how it is read.
 _OPTIONS: dict[str, tuple[str, Callable[[Parameters, str], Any]]] = {
     "displayLanguage": ("languages", lambda p, name: parse_languages(p.text(name))),
@@ -270,12 +280,12 @@ _OPTIONS: dict[str, tuple[str, Callable[[Parameters, str], Any]]] = {
     "excludePostCoordinated": ("exclude_post_coordinated", Parameters.flag),
     "limitedExpansion": ("limited", Parameters.flag),
     "incomplete-ok": ("incomplete_ok", Parameters.flag),
-    "mode": ("lenient_display", lambda p, name: p.text(name) == "lenient-display-validation"),
-    "lenient-display-validation": ("lenient_display", _flag),
+    "mode": ("lenient_display", _lenient),
+    "lenient-display-validation": ("lenient_display", _lenient),
     "valueset-membership-only": ("membership_only", _flag),
     "abstract": ("abstract_ok", lambda p, name: p.flag(name) is not False),
-    "implySystem": ("infer_system", _flag),
-    "inferSystem": ("infer_system", lambda p, name: bool(p.flag(name) or p.flag("implySystem"))),
+    "implySystem": ("infer_system", _infers),
+    "inferSystem": ("infer_system", _infers),
     "count": ("count", Parameters.number),
     "offset": ("offset", Parameters.number),
     "filter": ("filter", lambda p, name: p.text(name) or None),

@@ -163,6 +163,19 @@ async def test_conditional_entries(context: Context) -> None:
     assert (await ask(context, "GET", "Patient/p3")).status == 410
 
 
+async def test_criteria_in_the_url_of_a_create_count_in_a_transaction(context: Context) -> None:
+    """What refers to the entry refers to the resource that was found, and to nothing that was never made."""
+    await ask(context, "PUT", "Patient/p1", patient(id="p1", **MRN))
+    rows = await transact(
+        context,
+        entry("POST", "Patient?identifier=http://h|1", patient(**MRN), full_url=URN),
+        entry("POST", "Observation", observation(URN)),
+        prefer="return=representation",
+    )
+    assert [row["response"]["status"][:3] for row in rows] == ["200", "201"]
+    assert rows[1]["resource"]["subject"]["reference"] == "Patient/p1"
+
+
 async def test_the_same_conditional_create_twice_makes_one(context: Context) -> None:
     """The second entry finds what the first one made."""
     create = {"resource": patient(**MRN), "ifNoneExist": "identifier=http://h|1"}

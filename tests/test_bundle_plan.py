@@ -97,6 +97,12 @@ def test_urls_are_relative_or_of_this_server(url: str, parts: tuple[str, ...], q
     assert split_url(url, BASE, "") == (parts, query)
 
 
+def test_another_path_that_begins_alike_is_another_server() -> None:
+    """`http://x/fhirPatient/1` is not `Patient/1` below `http://x/fhir`."""
+    with pytest.raises(FhirError, match="not on this server"):
+        split_url(f"{BASE}Patient/1", BASE, "")
+
+
 @pytest.mark.parametrize(
     ("text", "result"),
     [

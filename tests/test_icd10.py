@@ -199,3 +199,10 @@ def test_general_equivalence_maps_translate() -> None:
     assert value(answer, "result") is True
     nothing = ask(KNOWN, "ConceptMap", "translate", system=ICD10, code="T79.A0XA", targetsystem="http://none")
     assert value(nothing, "result") is False
+
+
+def test_values_that_do_not_exist_are_not_kept(icd: Icd10) -> None:
+    """Whoever filters by a million made-up codes leaves nothing behind."""
+    kept = len(icd._in_tree)
+    assert [list(icd.having("chapter", f"none-{n}") or ()) for n in range(3)] == [[], [], []]
+    assert len(icd._in_tree) == kept

@@ -187,3 +187,16 @@ def test_files_are_checked_against_what_is_installed(tmp_path: Path, where: list
     assert run("install", tmp_path / "guide.tgz", *where)[0] == 0
     assert checked(tmp_path / "p.json", *where)[0] == 1
     assert run("validate", tmp_path / "none.json")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("load", "x.json"), ("seed",), ("packages", "list"), ("reindex",), ("terminology", "list")]
+)
+def test_what_is_about_the_default_tenant_says_so(
+    words: tuple[str, ...], where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ward's data never goes into another hospital because a command does not know the setting."""
+    monkeypatch.setenv("FHIR_TENANT", "ward")
+    code, _, errors = run(*words, *where)
+    assert code == 2
+    assert "about the default tenant" in errors[0]

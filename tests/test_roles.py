@@ -101,7 +101,7 @@ async def test_others_may_not(world: World, browser: Browser) -> None:
         ({"name": "Nurse", "rows": [{"types": ["Observation"], "verbs": "r", "where": ["code"]}]}, "cannot be decided"),
         (
             {"name": "Nurse", "rows": [{"types": ["Patient"], "verbs": "r", "hidden": ["Patient.phone"]}]},
-            "has no phone",
+            "is no element of R4",
         ),
         (
             {"name": "Nurse", "rows": [{"types": ["Patient"], "verbs": "r", "hidden": ["Condition.note"]}]},
@@ -117,6 +117,13 @@ async def test_nonsense_is_refused_with_a_sentence(world: World, browser: Browse
     assert answer.status_code == 400, answer.text
     assert why in answer.json()["error_description"]
     assert (await call(browser, bearer, "GET", "/roles/Nurse")).json() == policies.default_policies()["Nurse"]
+
+
+async def test_a_choice_element_can_be_hidden(world: World, browser: Browser) -> None:
+    """By the name that the specification gives it."""
+    bearer = await token(world, "house", "root")
+    row = {"types": ["Patient"], "verbs": "r", "hidden": ["Patient.deceased[x]"]}
+    assert (await call(browser, bearer, "PUT", "/roles/Nurse", {**NURSE, "rows": [row]})).status_code == 200
 
 
 async def test_the_standing_roles_make_sense(world: World) -> None:

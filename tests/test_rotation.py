@@ -159,6 +159,18 @@ async def test_who_has_the_old_key_adds_nothing_to_the_chain(context: Context, s
     assert any("not in use any more" in fault for fault in await faults(context, NEW))
 
 
+async def test_an_anchor_of_the_old_key_removes_nothing(context: Context, store: Store) -> None:
+    """Who has the old key and writes to the database cannot have the server remove what it holds against them."""
+    await rotate(context.config, context, "op")
+    stolen = Journal(store.driver, derived((OLD,), b"audit trail")[0])
+    last = await stolen.last()
+    assert last is not None
+    stolen._last = last
+    await stolen.append(chain.removed(last), cut=True)
+    assert any("was changed" in fault or "missing" in fault for fault in await faults(context, NEW))
+    assert (await stolen.walk())[0].number == 1
+
+
 async def test_a_server_that_does_not_know_the_new_key_comes_first(context: Context, store: Store) -> None:
     """While the server runs with the old key nothing is taken from it."""
     await AuthRecords(store.driver).put("state", "base", {"url": "http://test/fhir", "master": mark(OLD)})

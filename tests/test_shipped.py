@@ -73,3 +73,24 @@ async def test_shipped_definitions_take_operations(context: Context, call: str, 
     answer = await ask(context, "GET", call)
     assert answer.status == 200, answer.body
     assert text in answer.body
+
+
+@pytest.mark.parametrize("name", ["CodeSystem/icd-10-cm", "StructureDefinition/Patient"])
+async def test_the_meta_of_what_is_shipped_stays(context: Context, name: str) -> None:
+    """It is not stored, so nothing can be changed; the answer says so."""
+    tag = {"name": "meta", "valueMeta": {"tag": [{"code": "x"}]}}
+    answer = await ask(context, "POST", f"{name}/$meta-add", {"resourceType": "Parameters", "parameter": [tag]})
+    assert answer.status == 405
+    assert "not stored here" in content(answer)["issue"][0]["diagnostics"]
+
+
+async def test_shipped_definitions_among_ranked_ones(context: Context) -> None:
+    """They have a score like those that are stored, and are no entries of a count."""
+    own = {"resourceType": "ValueSet", "id": "mine", "status": "draft", "title": "gender of mine"}
+    assert (await ask(context, "PUT", "ValueSet/mine", own)).status == 201
+    url = "ValueSet?_id=administrative-gender,mine"
+    answer = await ask(context, "GET", f"{url}&_content=gender&_sort=_score")
+    assert answer.status == 200, answer.body
+    assert {row["resource"]["id"] for row in content(answer)["entry"]} == {"mine", "administrative-gender"}
+    assert all(0 < row["search"]["score"] <= 1 for row in content(answer)["entry"])
+    assert "entry" not in content(await ask(context, "GET", f"{url}&_summary=count"))

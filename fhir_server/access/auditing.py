@@ -122,9 +122,14 @@ class Trail:
 
     # Verifying
 
-    async def keys(self) -> list[bytes]:
-        """The keys of the chain, the oldest first; those of former master keys are sealed in the database."""
+    async def keys(self, number: int = 0) -> list[bytes]:
+        """The keys that links from this number on may have, the oldest first; former ones are sealed in the database.
+
+        After the link that ended a rotation it is the current one alone.
+        """
         held = await self._sealed.get("state", "chain") or {}
+        if held.get("mark") == self._mark and number >= held["rekeyed"]:
+            return self._derived[:1]
         old = [bytes.fromhex(text) for text in held.get("chain", ())]
         current, *former = self._derived
         return [*dict.fromkeys(key for key in (*old, *former) if key != current), current]
@@ -138,8 +143,8 @@ class Trail:
             raise FhirError("conflict", f"The audit trail is not whole, and its key stays: {fault}.")
         former = {"chain": [key.hex() for key in (await self.keys())[:-1]]}
         await self._sealed.put("state", "chain", former)
-        await self.journal.append(chain.REKEYED)
-        await self._sealed.put("state", "chain", former | {"mark": self._mark})
+        link = await self.journal.append(chain.REKEYED)
+        await self._sealed.put("state", "chain", former | {"mark": self._mark, "rekeyed": link.number})
 
     async def verify(self) -> AsyncIterator[str]:
         """Every fault of the trail in a sentence; none when it is whole. What was removed in its time is no fault."""
@@ -147,7 +152,7 @@ class Trail:
         await retention.finish(self)
         anchor = await self.journal.anchor()
         before = anchor.cut if anchor else None
-        proof = chain.Proof(await self.keys(), before)
+        proof = chain.Proof(await self.keys(before.number if before else 0), before)
         unmoved: set[int] = set()
         counted = 0
         while links := await self.journal.walk(before.number if before else 0):
@@ -180,7 +185,7 @@ class Trail:
         told = await self.journal.link(link.of or 0)
         if told is None:
             return []
-        names: list[str] = [msgspec.json.decode(line)[0] for line in told.lines]
+        names = retention.names(told)
         found = await asyncio.gather(*(self._store.get(AUDIT_EVENT, name) for name in names))
         digests = {each.id: chain.digest(each.body) for each in found if each is not None and each.body is not None}
         wanted = zip(names, (line.decode() for line in link.lines), strict=False)

@@ -43,7 +43,7 @@ async def walk(trail: Trail, before: datetime, most: int | None = None) -> Async
     """The links at the chain's beginning that tell of earlier events only; FhirError where they do not prove it."""
     anchor, end = await trail.journal.anchor(), instant_text(before)
     last = anchor.cut if anchor else None
-    proof = chain.Proof(await trail.keys(), last)
+    proof = chain.Proof(await trail.keys(last.number if last else 0), last)
     while links := await trail.journal.walk(last.number if last else 0):
         for link in links:
             if last_told(link) >= end or (most is not None and link.number > most):
@@ -83,7 +83,7 @@ async def finish(trail: Trail) -> None:
     """Carry out what the newest anchor says, as far as it is not done."""
     anchor = await trail.journal.anchor()
     cut = anchor.cut if anchor else None
-    if anchor is None or cut is None or not any(chain.fits(key, anchor) for key in await trail.keys()):
+    if anchor is None or cut is None or not any(chain.fits(key, anchor) for key in await trail.keys(anchor.number)):
         return
     while links := [link for link in await trail.journal.walk() if link.number <= cut.number]:
         await trail.journal.remove([name for link in links for name in names(link)], links[-1].number)

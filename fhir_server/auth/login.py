@@ -146,7 +146,7 @@ async def log_in(portal: Portal, request: Request) -> Response:
         return await login_page(portal, held, name, app, username, fault=WRONG, status=401)
     await users.succeeded(portal.realm, username, peer(request))
     if user.get("totp"):
-        return await _half(portal, held, name, user)
+        return await _half(portal, held, name, user, ("pwd",))
     return await entered(portal, request, held, name, user, ("pwd",))
 
 
@@ -173,7 +173,7 @@ async def external_back(portal: Portal, request: Request) -> Response:
         await portal.realm.note("login", {"user": "", "outcome": "refused", "address": peer(request)})
         return message(portal, "This does not work", str(error), 403)
     if user.get("totp"):
-        return await _half(portal, held, name, user)
+        return await _half(portal, held, name, user, methods)
     return await entered(portal, request, held, name, user, methods)
 
 
@@ -183,9 +183,10 @@ async def _app(portal: Portal, name: str, held: Record) -> str:
     return str((await _client(portal, await authorize.load(portal.realm, name, held)))["name"])
 
 
-async def _half(portal: Portal, held: Record, name: str, user: Record) -> Response:
-    """The password was right: remember who it is until the second step."""
-    await portal.realm.records.change("sessions", held["key"], {"half": user["key"], "half_at": portal.realm.now()})
+async def _half(portal: Portal, held: Record, name: str, user: Record, methods: tuple[str, ...]) -> Response:
+    """The first step was right: remember who it is, and how they proved it, until the second step."""
+    half = {"half": user["key"], "half_at": portal.realm.now(), "half_amr": list(methods)}
+    await portal.realm.records.change("sessions", held["key"], half)
     return page(portal, "mfa", 200, await _target(portal, name), csrf=held["csrf"], flow=name)
 
 
@@ -201,7 +202,8 @@ async def second(portal: Portal, request: Request) -> Response:
     wait = await users.attempt(portal.realm, f"code:{user['key']}", peer(request))
     if wait is None and await users.second_factor(portal.realm, user, fields.get("code", "")):
         await users.succeeded(portal.realm, f"code:{user['key']}", peer(request))
-        return await entered(portal, request, held, name, user, ("pwd", "otp", "mfa"))
+        methods = tuple(dict.fromkeys((*held.get("half_amr", ()), "otp", "mfa")))
+        return await entered(portal, request, held, name, user, methods)
     await portal.realm.note("login", {"user": user["key"], "outcome": "refused", "address": peer(request)})
     fault = "Too many attempts. Wait a minute." if wait else "The code is wrong or was used already."
     values = {"csrf": held["csrf"], "flow": name, "fault": fault}

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from profiles.outcome import FhirError
-from smart_auth import clients, render, sessions
+from smart_auth import clients, principals, render, sessions
 from smart_auth.access import Principal
 from smart_auth.authorize import Denied, PageError, refusal
 from smart_auth.realm import Realm, Record
@@ -230,3 +230,12 @@ def human(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
             return found
 
     return run
+
+
+async def caller(portal: Portal, request: Request) -> tuple[Principal, Record]:
+    """The principal of a bearer token in the Authorization header; never one in the address (RFC 6750 §2.3)."""
+    header = request.headers.get("authorization", "")
+    found = await principals.of_token(portal.realm, header[7:]) if header[:7].lower() == "bearer " else None
+    if found is None:
+        raise OAuth2Error(error="invalid_token", description="A live access token is needed.", status_code=401)
+    return found

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fhir_server.auth.login import login_first
-from fhir_server.auth.portal import Portal, answer, data, form, genuine, page, session, with_cookie
+from fhir_server.auth.portal import Portal, answer, caller, data, form, genuine, page, session, with_cookie
 from profiles.outcome import FhirError
 from smart_auth import clients, editing, policies, principals, users
 from smart_auth.realm import Record
@@ -27,11 +27,7 @@ async def _editor(portal: Portal, request: Request) -> tuple[Record, list[str] |
 
     Any app that an administrator logs in to has a token of theirs; it must not be able to change roles with it.
     """
-    header = request.headers.get("authorization", "")
-    found = await principals.of_token(portal.realm, header[7:]) if header[:7].lower() == "bearer " else None
-    if found is None:
-        raise OAuth2Error(error="invalid_token", description="A live access token is needed.", status_code=401)
-    principal, record = found
+    principal, record = await caller(portal, request)
     client = await clients.find(portal.realm, record["client"]) or {}
     own = RIGHT in client.get("rights", ())
     user = await users.find(portal.realm, record["user"]) if record.get("user") else None

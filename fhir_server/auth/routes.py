@@ -13,7 +13,7 @@ from fhir_server.auth import account as auth_account
 from fhir_server.auth import apps as auth_apps
 from fhir_server.auth import login as auth_login
 from fhir_server.auth import roles as auth_roles
-from fhir_server.auth.portal import Portal, answer, data, form, human, oauth, preflight
+from fhir_server.auth.portal import Portal, answer, caller, data, form, human, oauth, preflight
 from smart_auth import (
     clients,
     discovery,
@@ -28,8 +28,6 @@ from smart_auth import (
     tokens,
     users,
 )
-from smart_auth.access import Principal
-from smart_auth.realm import Record
 
 OPEN = {"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=300", "X-Content-Type-Options": "nosniff"}
 # Parameters of the token endpoint that must never be in a URL, where proxies and logs would keep them.
@@ -114,15 +112,6 @@ async def _may_introspect(portal: Portal, request: Request, fields: dict[str, st
     if client["kind"] == "public":
         raise OAuth2Error(error="invalid_client", description="Authenticate to introspect.", status_code=401)
     return "introspect" in client.get("rights", ())
-
-
-async def caller(portal: Portal, request: Request) -> tuple[Principal, Record]:
-    """The principal of a bearer token in the Authorization header; never one in the address (RFC 6750 §2.3)."""
-    header = request.headers.get("authorization", "")
-    found = await principals.of_token(portal.realm, header[7:]) if header[:7].lower() == "bearer " else None
-    if found is None:
-        raise OAuth2Error(error="invalid_token", description="A live access token is needed.", status_code=401)
-    return found
 
 
 async def userinfo(portal: Portal, request: Request) -> Response:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from fhir_server.http.criteria import Pairs, create_criteria
 from profiles.model import RESOURCE_TYPES
 from profiles.model import field as field_of
 from profiles.outcome import FhirError
 
 Resource = dict[str, Any]
-Pairs = list[tuple[str, str]]
-
 METHODS = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 # http://hl7.org/fhir/R4/http.html#trules
 ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
@@ -64,8 +63,7 @@ class Entry:
         if self.is_operation or self.method in ("GET", "HEAD"):
             return None
         if self.method == "POST":
-            text = self.headers.get("if-none-exist")
-            return None if text is None else query_of(text)
+            return create_criteria(self.headers.get("if-none-exist"), self.query) if len(self.parts) == 1 else None
         return self.query if len(self.parts) == 1 else None
 
     @property
@@ -110,11 +108,6 @@ class Plan:
     entries: list[Entry]
     slots: list[Slot] = field(default_factory=list)
     conditions: dict[str, Condition] = field(default_factory=dict)
-
-
-def query_of(text: str) -> Pairs:
-    """The pairs of a query that may come with a path or a question mark before it."""
-    return parse_qsl(text.partition("?")[2] if "?" in text else text, keep_blank_values=True)
 
 
 # Reading entries
@@ -169,7 +162,8 @@ def _resource(row: Mapping[str, Any], method: str, place: str) -> Resource | Non
 
 def split_url(url: str, base: str, place: str) -> tuple[tuple[str, ...], Pairs]:
     """Path segments and query of an entry's URL, relative to the base or below it; no other server's."""
-    path, _, query = url.removeprefix(base).partition("?")
+    path, _, query = url.partition("?")
+    path = f"{path}/".removeprefix(f"{base}/")
     if "://" in path or path.startswith("//") or "#" in path:
         raise FhirError("invalid", f"{place}: {url} is not on this server.", f"{place}.request.url")
     parts = tuple(unquote(part) for part in path.strip("/").split("/")) if path.strip("/") else ()

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.options import settings
-from fhir_server.config import Config
+from fhir_server.commands.options import on_database
 
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders: Bundles, NDJSON, resources, gzipped or not.")]
 BaseUrl = Annotated[str, typer.Option(help="Load through the server at this URL, not into the database.")]
@@ -33,7 +32,7 @@ def load(
     """Load Bundles, NDJSON and single resources; what was loaded before is not loaded twice."""
     from fhir_server.loading.command import Way, finish, load_files
 
-    finish(load_files(paths, Way(_settings(mongo, data), base_url, workers, token), again=again))
+    finish(load_files(paths, Way(on_database(mongo, data, base_url), base_url, workers, token), again=again))
 
 
 def seed(
@@ -48,8 +47,4 @@ def seed(
     """Make a synthetic hospital; the same numbers make the same one, and a second run changes nothing."""
     from fhir_server.loading.command import Way, finish, seed_hospital
 
-    finish(seed_hospital(patients, random_seed, Way(_settings(mongo, data), base_url, workers, token)))
-
-
-def _settings(mongo: str | None, data: Path | None) -> Config:
-    return settings(mongo=mongo, data=data)
+    finish(seed_hospital(patients, random_seed, Way(on_database(mongo, data, base_url), base_url, workers, token)))

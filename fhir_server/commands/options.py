@@ -26,12 +26,20 @@ def settings(**given: Any) -> Config:
         raise typer.Exit(2) from None
 
 
+def on_database(mongo: str | None, data: Path | None, base_url: str = "") -> Config:
+    """The settings of a command on the default tenant's database, or through the server at `base_url`."""
+    found = settings(mongo=mongo, data=data)
+    if found.tenant != Config.model_fields["tenant"].default and not base_url:
+        text = f"This command is about the default tenant; reach {found.tenant} with --base-url, or unset FHIR_TENANT."
+        typer.echo(text, err=True)
+        raise typer.Exit(2)
+    return found
+
+
 @contextmanager
-def private(path: Path, *, append: bool = False) -> Iterator[IO[bytes]]:
+def private(path: Path) -> Iterator[IO[bytes]]:
     """A file that its owner alone may read; what was written is on the disk at the end."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         yield file
         file.flush()
-        if not append:
-            os.fsync(file.fileno())
+        os.fsync(file.fileno())

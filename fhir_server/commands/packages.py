@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.load import Data, Mongo, Token, _settings
+from fhir_server.commands.load import Data, Mongo, Token
+from fhir_server.commands.options import on_database
 
 BaseUrl = Annotated[str, typer.Option(help="Do it through the server at this URL, not in the database.")]
 Packages = Annotated[list[Path], typer.Argument(help="Package files (.tgz); dependencies beside them come along.")]
@@ -31,7 +32,7 @@ def install(
     """Install implementation guides from package files, offline; a second time changes nothing."""
     from fhir_server.packages.command import ended, install_files
 
-    ended(install_files(packages, _settings(mongo, data), base_url, token, examples))
+    ended(install_files(packages, on_database(mongo, data, base_url), base_url, token, examples))
 
 
 @group.command("list")
@@ -39,7 +40,7 @@ def show(base_url: BaseUrl = "", mongo: Mongo = None, data: Data = None, token: 
     """List the packages and what they miss."""
     from fhir_server.packages.command import ended, list_packages
 
-    ended(list_packages(_settings(mongo, data), base_url, token))
+    ended(list_packages(on_database(mongo, data, base_url), base_url, token))
 
 
 @group.command("remove")
@@ -47,7 +48,7 @@ def remove(name: Name, base_url: BaseUrl = "", mongo: Mongo = None, data: Data =
     """Remove a package: its resources, but for those that are shared or were changed."""
     from fhir_server.packages.command import ended, remove_package
 
-    ended(remove_package(name, _settings(mongo, data), base_url, token))
+    ended(remove_package(name, on_database(mongo, data, base_url), base_url, token))
 
 
 def validate(
@@ -61,4 +62,4 @@ def validate(
     from fhir_server.packages.checks import check_files
     from fhir_server.packages.command import ended
 
-    ended(check_files(paths, profile or [], package or [], _settings(mongo, data) if mongo or data else None))
+    ended(check_files(paths, profile or [], package or [], on_database(mongo, data) if mongo or data else None))

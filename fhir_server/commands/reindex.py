@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fhir_server.commands.options import settings
+from fhir_server.commands.options import on_database
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -43,7 +43,7 @@ def reindex(
         if base_url:
             done, changed = asyncio.run(_watched(base_url, token, tuple(types or ())))
         else:
-            job = asyncio.run(_reindex(wanted, settings(mongo=mongo, data=data)))
+            job = asyncio.run(_reindex(wanted, on_database(mongo, data)))
             done, changed = job.done, job.changed
     except (FhirError, ValueError) as error:
         typer.echo(str(error), err=True)
@@ -98,9 +98,11 @@ async def _told(server: Http, method: str, url: str) -> dict[str, Any]:
 async def _reindex(types: tuple[str, ...], config: Config) -> Job:
     from fhir_server.opening import embedded_url
     from fhir_server.store import open_store
+    from fhir_server.store.owner import address
 
     async with AsyncExitStack() as stack:
-        store = await open_store(config.mongo or await embedded_url(config, stack), config.database)
+        url = config.mongo or address(config.data) or await embedded_url(config, stack)
+        store = await open_store(url, config.database)
         stack.push_async_callback(store.close)
         with _bar() as tell:
             return await carried_out(store, types, config.base, lambda job: tell(job.done, job.total))

@@ -7,10 +7,10 @@ import getpass
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
 import typer
 
@@ -116,13 +116,18 @@ async def exported(found: Desk, name: str, folder: Path) -> int:
 
     await found.known(name)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.listdir(folder):
+        raise FhirError("duplicate", f"There is something in {folder} already; name another folder.")
     store = await open_beside(found.store, config_of(found.config, name).database)
     await found.note("exported", name)
     count = 0
-    async for stored in every_resource(store):
-        with private(folder / f"{stored.type}.ndjson", append=True) as file:
-            file.write((stored.body or b"") + b"\n")
-        count += 1
+    files: dict[str, IO[bytes]] = {}
+    with ExitStack() as stack:
+        async for stored in every_resource(store):
+            if stored.type not in files:
+                files[stored.type] = stack.enter_context(private(folder / f"{stored.type}.ndjson"))
+            files[stored.type].write((stored.body or b"") + b"\n")
+            count += 1
     for kind in RECORDS:
         rows = [_plain(row) for row in await AuthRecords(store.driver).find(kind, {}, limit=1_000_000)]
         with private(folder / f"{kind}.json") as file:

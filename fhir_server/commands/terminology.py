@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fhir_server.commands.options import settings
+from fhir_server.commands.options import on_database
 from profiles.outcome import FhirError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def _tables(mongo: str | None, data: Path | None) -> AsyncIterator[TermFil
     from fhir_server.store.term_files import TermFiles
 
     async with AsyncExitStack() as stack:
-        config = settings(mongo=mongo, data=data)
+        config = on_database(mongo, data)
         url = config.mongo or address(config.data) or await embedded_url(config, stack)
         store = await open_store(url, config.database)
         stack.push_async_callback(store.close)

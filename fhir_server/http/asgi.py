@@ -114,7 +114,7 @@ class Fhir:
             if request.method in BODIES:
                 request.body = await intake.read(request.headers, receive)
                 answer = await handle(request, context)
-            elif is_short(request.parts):
+            elif request.method == "DELETE" or is_short(request.parts):
                 answer = await handle(request, context)
             else:
                 answer = await self._watched(request, receive, context)

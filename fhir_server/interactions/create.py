@@ -5,22 +5,19 @@ from __future__ import annotations
 from fhir_server import access
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Pairs, Request, Resource
+from fhir_server.http.criteria import create_criteria
 from fhir_server.store import Stored, instant
 from fhir_server.writing.atomic import atomically, turn
-from fhir_server.writing.conditions import chosen_by, criteria, hold, match_key, matching, narrowing, only
+from fhir_server.writing.conditions import hold, match_key, matching, narrowing, only
 from fhir_server.writing.integrity import check_targets
 from fhir_server.writing.resource import incoming, record, written
 
 
 async def create(request: Request, context: Context) -> Response:
-    """201 with a new id; with If-None-Exist 200 when the criteria match one resource, which stays as it is.
-
-    Some clients put the criteria into the URL instead; ignored, they would make a duplicate.
-    """
+    """201 with a new id; with If-None-Exist 200 when the criteria match one resource, which stays as it is."""
     resource = await incoming(request, context, request.type)
-    text = request.headers.get("if-none-exist")
-    pairs = criteria(text) if text is not None else chosen_by(request.query)
-    if pairs or text is not None:
+    pairs = create_criteria(request.headers.get("if-none-exist"), request.query)
+    if pairs is not None:
         await access.may_store(request, context, resource)
         return await _create_unless(pairs, resource, request, context)
     return await create_new(resource, request.assigned or context.new_id(), request, context, "POST", judged=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 from fhir_server.access.views import view_target
@@ -13,7 +12,7 @@ from fhir_server.ids import local_name
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
 from fhir_server.store import Stored
-from fhir_server.store.terms import terms_of
+from fhir_server.store.terms import Found, Missing, terms_of
 from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
 from profiles.fhirpath.functions.fhir import reference_type
@@ -22,15 +21,13 @@ from profiles.model import RESOURCE_TYPES, element
 from profiles.outcome import FhirError
 from terminology.library import Library
 
-# Functions that ask the terminology.
-TERMINOLOGY = ("memberOf", "subsumes", "subsumedBy")
 # What Parameters cannot hold, such as Patient.contact, comes as JSON in this extension, as other servers do it.
 JSON_VALUE = "http://fhir.forms-lab.com/StructureDefinition/json-value"
 _OPEN = element("Parameters.parameter", "value")
 VALUE_TYPES = frozenset(_OPEN.types if _OPEN else ())
 # Names of the System types that differ from FHIR's by more than the first letter.
 SYSTEM = {"DateTime": "dateTime"}
-MOST = 200  # references that one expression may follow
+MOST = 200  # references, and definitions, that one expression may follow
 ROUNDS = 6  # tries; each reads what the one before it was missing
 
 
@@ -63,11 +60,15 @@ async def _resolved(
 
 
 async def _tried(expression: str, resource: Resource | None, targets: Targets, context: Context) -> list[Resource]:
-    if any(name in expression for name in TERMINOLOGY):
-        # What it needs of stored definitions is looked up between two tries too, so it cannot run beside the others.
-        work = partial(_evaluated, expression, resource, targets, context)
-        return await terms_of(context.store, context.registry).ask(work)
-    return await asyncio.to_thread(_evaluated, expression, resource, targets, context)
+    """One try, beside the other requests; definitions that memberOf() and subsumes() need are looked up between."""
+    terms = terms_of(context.store, context.registry)
+    told: Found = {}
+    for _ in range(MOST):
+        try:
+            return await asyncio.to_thread(_evaluated, expression, resource, targets, context, terms.library(told))
+        except Missing as missing:
+            await terms.look_up(told, [missing.key])
+    raise FhirError("too-costly", f"The expression needs more than {MOST} definitions.")
 
 
 class Targets:
@@ -107,14 +108,14 @@ class Targets:
 
 
 def _evaluated(
-    expression: str, resource: Resource | None, targets: Targets, context: Context, terminology: Library | None = None
+    expression: str, resource: Resource | None, targets: Targets, context: Context, terminology: Library
 ) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     environment = Environment(
         now=context.now(),
         resolve=targets.resolve,
-        member_of=membership(terminology) if terminology else None,
-        subsumes=subsumption(terminology) if terminology else None,
+        member_of=membership(terminology),
+        subsumes=subsumption(terminology),
         trace=lambda name, values: told.append(traced(name, values)),
     )
     kind = resource["resourceType"] if resource else None

@@ -99,9 +99,11 @@ async def _change(call: Call, context: Context, change: Callable[[Meta, Meta], M
     for _ in range(RIVALS):
         await stored_version(call, context)
         current = await context.store.get(call.type, call.id)  # with what is hidden from this caller, which stays
-        assert current is not None
+        if current is None or current.body is None:  # it comes with the server, or was deleted just now
+            text = f"{call.type}/{call.id} is not stored here: its meta cannot be changed."
+            raise FhirError("not-supported", text, status=405)
         check_if_match(call.request, current)
-        resource: Resource = parse(current.body or b"")
+        resource: Resource = parse(current.body)
         resource["meta"] = change(resource.get("meta", {}), call.one("meta"))
         refuse_faults(await faults(resource, call.type, call.request, context))
         await access.may_store(call.request, context, resource)

@@ -40,8 +40,8 @@ class Journal:
         with told():
             await self._driver.send(self._links.create_indexes, [OPEN, CUT])
 
-    async def append(self, text: bytes, *, open: bool = False, cut: bool = False) -> None:
-        """Write the next link; when another worker took the number, go on after its link."""
+    async def append(self, text: bytes, *, open: bool = False, cut: bool = False) -> Link:
+        """Write the next link and return it; when another worker took the number, go on after its link."""
         marks = {name: True for name, on in (("open", open), ("cut", cut)) if on}
         while True:
             link = linked(self._key, self._last, text)
@@ -53,7 +53,7 @@ class Journal:
                     self._last = await self.last()
                     continue
             self._last = link
-            return
+            return link
 
     async def last(self) -> Link | None:
         """The newest link."""

@@ -167,11 +167,13 @@ class Terms:
         """The terminology as far as it was looked up; it raises Missing for the rest."""
         same = tuple([(key, names) for key, (names, _) in found.items()])
         kept = self._libraries.get(same)
-        if kept is None:
-            kept = self._libraries[same] = Library((Fetched(found.copy()), shipped()))
-            while len(self._libraries) > _KEPT_LIBRARIES:
-                self._libraries.popitem(last=False)
-        return kept
+        if kept is not None:
+            self._libraries.move_to_end(same)
+            return kept
+        made = self._libraries[same] = Library((Fetched(found.copy()), shipped()))
+        while len(self._libraries) > _KEPT_LIBRARIES:
+            self._libraries.popitem(last=False)
+        return made
 
     async def look_up(self, found: Found, keys: Iterable[Key]) -> None:
         """Look up what is stored under these urls, all in one query."""

@@ -186,6 +186,7 @@ async def full(
     definitions, terms, urls = await _definitions_of(store), terms_of(store, context.registry), tuple(profiles)
     targets: Targets = {}
     told: Found = {}
+    official: dict[tuple[str, str], Resource | None] = {}
     shelf = Shelf(along)
     for _ in range(ROUNDS):
         wanted = Wanted()
@@ -199,6 +200,7 @@ async def full(
             wanted.noting(code_faults(terminology)),
             trees,
             wanted.noting(subsumption(terminology)),
+            official,
         )
         if size >= context.config.big_body:
             issues = await asyncio.to_thread(validate, resource, library, profiles=urls, options=options)

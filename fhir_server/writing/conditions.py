@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
 
 from fhir_server import access
 from fhir_server.context import Context, Pairs, Request
+from fhir_server.http.criteria import chosen_by
 from fhir_server.store import Stored, Transaction
 from fhir_server.store.find.page import find
 from profiles.outcome import FhirError
 from search.query import parse
-
-# What a query may carry that does not narrow it.
-RESULTS = ("_format", "_pretty", "_summary", "_elements", "_count", "_sort", "_total", "_include", "_revinclude")
-RESULT_PREFIXES = tuple(f"{name}:" for name in RESULTS)
-
-
-def criteria(text: str) -> Pairs:
-    """The pairs of `If-None-Exist`: `identifier=x` or, as some clients send it, `Patient?identifier=x`."""
-    return parse_qsl(text.partition("?")[2] if "?" in text else text, keep_blank_values=True)
-
-
-def chosen_by(pairs: Pairs) -> Pairs:
-    """The pairs that choose resources."""
-    return [(name, value) for name, value in pairs if name not in RESULTS and not name.startswith(RESULT_PREFIXES)]
 
 
 def narrowing(pairs: Pairs) -> Pairs:

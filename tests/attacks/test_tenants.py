@@ -310,6 +310,8 @@ async def test_the_command(server: Server, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "users.json").read_text()
     assert "dora" in text
     assert "argon2" not in text
+    with pytest.raises(FhirError, match="name another folder"):
+        await exported(desk, "aa", tmp_path / "out")
     await deleted(desk, "ward-1")
     with pytest.raises(FhirError):
         await exported(desk, "ward-1", tmp_path / "out2")

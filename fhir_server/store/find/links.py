@@ -238,9 +238,12 @@ class Links:
         urls = sorted({e[6:].partition("|")[0] for row in rows for e in row["s"] if e.startswith(heads)})
         if url is None or not urls:
             return set()
-        targets = await self.checked(every((OneOf(tuple(url.key + u for u in urls[:MOST])), chain.where)))
-        texts = [self._reaching(chain, row) for row in targets]
-        return {t for clause in texts if isinstance(clause, OneOf) for t in clause.texts}
+        found: set[str] = set()
+        for at in range(0, len(urls), MOST):
+            named = OneOf(tuple(url.key + u for u in urls[at : at + MOST]))
+            texts = [self._reaching(chain, row) for row in await self.checked(every((named, chain.where)))]
+            found.update(t for clause in texts if isinstance(clause, OneOf) for t in clause.texts)
+        return found
 
     async def _holding(self, where: Clause, names: list[str]) -> set[str]:
         found: set[str] = set()
