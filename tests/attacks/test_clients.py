@@ -14,9 +14,7 @@ import pytest
 from fhir_server.auth.wiring import open_realm
 from fhir_server.store import Store
 from smart_auth import clients, principals, tokens
-from tests.attacks.test_oauth import browser as browser
 from tests.attacks.test_oauth import exchange
-from tests.attacks.test_oauth import world as world
 from tests.smart_world import BACKEND, CALLBACK, CHALLENGE, ISSUER, VERIFIER, Browser, World, make_world, sent
 from tests.test_http import application
 

@@ -16,8 +16,6 @@ import pytest
 
 from fhir_server.auth.outside import allowed, fetcher
 from smart_auth import keys
-from tests.attacks.test_oauth import browser as browser
-from tests.attacks.test_oauth import world as world
 from tests.hospital import Hospital, observation, reference
 from tests.shell import bundle_of, entry
 from tests.smart_world import Browser, World
