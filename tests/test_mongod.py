@@ -59,12 +59,23 @@ def is_running(pid: int) -> bool:
 
 def open_ports(pid: int) -> list[str]:
     """The addresses a process listens on."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in files_of(pid)]
+
+
+def open_sockets(pid: int) -> set[str]:
+    """The paths of its Unix sockets."""
+    rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {row[7] for row in rows if len(row) > 7 and f"socket:[{row[6]}]" in files_of(pid)}
+
+
+def files_of(pid: int) -> set[str]:
+    """What a process has open."""
     own = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # a file that was closed since
             own.add(os.readlink(link))
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
+    return own
 
 
 def child(*command: str) -> subprocess.Popen[bytes]:
@@ -112,6 +123,11 @@ async def test_only_the_owner_may_connect(embedded: Embedded) -> None:
     """The socket is private and no port is open."""
     assert embedded._place.socket.stat().st_mode & 0o077 == 0
     assert open_ports(embedded.pid) == []
+
+
+async def test_nothing_listens_elsewhere(embedded: Embedded) -> None:
+    """mongod would take the usual socket in /tmp as well, also where another MongoDB has it."""
+    assert open_sockets(embedded.pid) == {"./mongod.sock"}
 
 
 async def test_a_second_server_is_refused_by_name(embedded: Embedded, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ FAILED = "The embedded MongoDB did not start ({reason}); its log is {log}."
 OPTIONS = (
     *("--dbpath", "."),
     *("--bind_ip", f"./{SOCKET}"),
+    # Without this it listens on /tmp/mongodb-27017.sock too, and takes that name from any other MongoDB.
+    "--nounixsocket",
     *("--filePermissions", "0700"),
     *("--replSet", "fhir"),
     *("--oplogSize", "990"),
