@@ -18,9 +18,9 @@ from smart_auth.audit import Resource
 
 AUDIT_EVENT = "AuditEvent"
 IDLE = 2.0  # seconds between two looks for events that can move on
-# While requests come in, so much of the processor time that this process takes goes into moving.
-SHARE = 0.04
-LOOK = 0.05  # seconds between two looks whether requests still come in, and how much they took
+# While some request is always at work, an event is made for so many times its processor time of other work.
+REST = 99
+LOOK = 0.01  # seconds between two looks whether a request is at work
 AT_ONCE = 16  # events between two looks at who waits: 2 ms
 PATIENCE = 2.0  # seconds that who asks for AuditEvents waits for them to move on
 BEHIND = "The audit trail is being caught up with: the newest events may be missing. Search again."
@@ -43,11 +43,19 @@ def looks_at_trail(request: Request, interaction: str) -> bool:
 class Mover:
     """The events of one trail on their way."""
 
-    def __init__(self, store: Store, context: Context, journal: Journal, event: Callable[[bytes], Resource]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        context: Context,
+        journal: Journal,
+        event: Callable[[bytes], Resource],
+        busy: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._context = context
         self._journal = journal
         self._event = event
+        self._busy = busy
         self._lock = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._waiting = 0
@@ -80,12 +88,12 @@ class Mover:
                 continue
             try:
                 async with self._lock:
-                    await self._move(None, rest=1 / SHARE - 1)
+                    await self._move(None, rest=REST)
             except FhirError:
                 continue  # they are still in the journal, and looked for again
 
     async def _move(self, end: float | None, rest: float) -> bool:
-        """Link by link until none of now is open; between bits of work others, if any, work `rest` times as long.
+        """Link by link until none of now is open; between bits of work busy requests work `rest` times as long.
 
         Who does it at leisure makes way for who is in a hurry.
         """
@@ -121,14 +129,13 @@ class Mover:
         return [chain.digest(new.body or b"") for new in news]
 
     async def _nap(self, until: float) -> None:
-        """Let others work until this process has taken so much; over when nobody asks, or somebody waits for events."""
-        told = -1
-        while self.told != told and time.process_time() < until:
-            told = self.told
+        """Let others work: until no request is at work, this process took so much, or somebody waits for events."""
+        while time.process_time() < until:
             try:
                 await asyncio.wait_for(self._hurry.wait(), LOOK)
             except TimeoutError:
-                continue
+                if self._busy():
+                    continue
             return
 
     def _new(self, event: Resource) -> New:

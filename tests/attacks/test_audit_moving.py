@@ -90,7 +90,6 @@ async def test_a_trail_that_is_far_behind_is_told_of(hospital: Hospital, monkeyp
 async def test_the_mover_leaves_the_time_to_others(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     """While requests come in few events move; who asks for them does not wait for the pause, and when idle all move."""
     monkeypatch.setattr(moving, "IDLE", 0.0)
-    monkeypatch.setattr(moving, "LOOK", 0.25)  # no gap between two requests is so long, on a busy machine either
     trail: Any = hospital.context.trail
     await asyncio.gather(*(trail.note("login", {"user": f"u{n}"}) for n in range(400)))
     busy = True
@@ -108,7 +107,6 @@ async def test_the_mover_leaves_the_time_to_others(hospital: Hospital, monkeypat
         assert await stored(hospital) >= 400
         busy = False
         await load
-        monkeypatch.setattr(moving, "LOOK", 0.02)
         for _ in range(400):
             if not await trail.journal.open(10**9):
                 break
@@ -119,6 +117,25 @@ async def test_the_mover_leaves_the_time_to_others(hospital: Hospital, monkeypat
         await load
         mover.cancel()
     assert await faults(hospital) == []
+
+
+@pytest.mark.anyio
+async def test_a_server_with_time_on_its_hands_moves_all(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that come one by one, with time between them, keep no event waiting."""
+    monkeypatch.setattr(moving, "IDLE", 0.0)
+    trail: Any = hospital.context.trail
+    await asyncio.gather(*(trail.note("login", {"user": f"u{n}"}) for n in range(400)))
+    mover = asyncio.create_task(trail.run())
+    try:
+        for _ in range(70):
+            await hospital.ask(hospital.doctor, "GET", "Condition/c1")
+            await asyncio.sleep(0.02)
+            if await stored(hospital) >= 400:
+                break
+        else:
+            pytest.fail(f"only {await stored(hospital)} of 400 events have moved on")
+    finally:
+        mover.cancel()
 
 
 @pytest.mark.anyio
