@@ -59,6 +59,11 @@ class Issue:
     # A remark beside the fault: no details, which programs read, only diagnostics.
     aside: bool = False
 
+    @property
+    def is_error(self) -> bool:
+        """Whether it is a fault: anything else is a warning or a remark."""
+        return self.severity in ("error", "fatal")
+
 
 class FhirError(Exception):
     """A fault that a caller is told about: raised anywhere, turned into status and OperationOutcome in one place.
@@ -88,7 +93,7 @@ class FhirError(Exception):
     @classmethod
     def of(cls, issues: Sequence[Issue], *, status: int | None = None) -> FhirError:
         """One error that carries many issues; the first of the errors decides the status."""
-        first = next((i for i in issues if i.severity in ("error", "fatal")), issues[0])
+        first = next((i for i in issues if i.is_error), issues[0])
         return cls(first.code, first.text, first.expression, status=status, issues=issues)
 
 

@@ -96,7 +96,7 @@ async def _faults(entry: Entry, request: Request, context: Context) -> list[Issu
     except FhirError as error:
         return list(error.issues)
     found = await faults(resource, entry.type, request, context)
-    return [issue for issue in found if issue.severity in ("error", "fatal")]
+    return [issue for issue in found if issue.is_error]
 
 
 def _placed(issue: Issue, entry: Entry) -> Issue:

@@ -189,7 +189,7 @@ class Walk:
         if profile is None:
             return True
         issues = await full(resource, self.call.request, self.context, [profile])
-        return not any(issue.severity in ("error", "fatal") for issue in issues)
+        return not any(issue.is_error for issue in issues)
 
 
 def _parsed(stored: Stored) -> Resource:

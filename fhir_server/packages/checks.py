@@ -31,7 +31,6 @@ Resource = dict[str, Any]
 Check = Callable[[Resource], Awaitable[list[Issue]]]
 
 ENDINGS = (".json", ".xml", ".ndjson", ".jsonl")
-LOUD = ("error", "fatal")
 STRICT = Options(unknown_profiles="error")
 
 
@@ -61,7 +60,7 @@ async def check_files(
                 continue
             issues = await _issues(text, check)
             checked += 1
-            wrong += any(issue.severity in LOUD for issue in issues)
+            wrong += any(issue.is_error for issue in issues)
             for issue in issues:
                 typer.echo(line(text, issue))
     over = f"; passed over, as they are no resources: {passed}" if passed else ""

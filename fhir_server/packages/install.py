@@ -40,7 +40,6 @@ from search.params import Registry
 T = TypeVar("T")
 
 TOGETHER = 64  # resources written at once; the store sends them together
-LOUD = ("error", "fatal")
 
 Tell = Callable[[str, int, int], None]
 
@@ -201,7 +200,7 @@ class Installation:
 
 
 def _refuse(issues: list[Issue]) -> None:
-    loud = [issue for issue in issues if issue.severity in LOUD]
+    loud = [issue for issue in issues if issue.is_error]
     if loud:
         raise FhirError.of(loud)
 

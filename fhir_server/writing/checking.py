@@ -42,7 +42,6 @@ DEFINING = frozenset(("StructureDefinition", "Questionnaire", "Measure", "Search
 ROUNDS = 30  # tries of one validation: each finds what the one before asked for; US Core needs 5 for a Patient
 MOST_HELD = 5_000
 MOST_LEARNT = 500
-LOUD = ("error", "fatal")
 QUIET = Options(unknown_profiles="", warnings=False)
 BASES = frozenset(f"http://hl7.org/fhir/StructureDefinition/{name}" for name in RESOURCE_TYPES)
 
@@ -142,7 +141,7 @@ async def faults(resource: Resource, type: str, request: Request, context: Conte
     if not required and not await _claims_a_known_one(resource, context):
         return []
     issues = await full(resource, request, context, required, QUIET, size)
-    return [issue for issue in issues if issue.severity in LOUD]
+    return [issue for issue in issues if issue.is_error]
 
 
 async def _claims_a_known_one(resource: Resource, context: Context) -> bool:

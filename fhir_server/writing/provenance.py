@@ -57,7 +57,7 @@ async def source_of(request: Request, context: Context) -> Resource:
     if "target" in source:
         raise FhirError("invalid", "X-Provenance: there must be no target, the server fills it in.", status=400)
     found = await faults({**source, "target": SOMETHING}, TYPE, request, context)
-    if any(issue.severity in ("error", "fatal") for issue in found):
+    if any(issue.is_error for issue in found):
         raise _refused(found)
     return source
 

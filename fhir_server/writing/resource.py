@@ -76,7 +76,7 @@ def check_type(resource: Resource, type: str) -> None:
 
 def refuse_faults(issues: list[Issue]) -> None:
     """Raise one FhirError that names every fault; warnings alone pass."""
-    if any(issue.severity in ("error", "fatal") for issue in issues):
+    if any(issue.is_error for issue in issues):
         raise FhirError.of(issues)
 
 
