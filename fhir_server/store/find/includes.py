@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fhir_server.store.find.links import Links
 from fhir_server.store.find.references import named_by, naming
-from fhir_server.store.find.search import Search, resource_of
+from fhir_server.store.find.search import Search, filled
 from fhir_server.store.records import Document, Stored, stored_of
 from profiles.outcome import Issue
 from search.clauses import NEVER, Clause, Ids, Kinds, OneOf, every, some
-from search.filters import compile, is_seen, widened
-from search.matches import matches
+from search.filters import compile, widened
 from search.params import TYPE_CODES, TYPE_OF_CODE
 from search.query import Include
 
@@ -37,8 +37,7 @@ async def included(search: Search, rows: list[Document]) -> list[Stored]:
     if len(found) > MOST:
         text = f"More than {MOST:,} resources would be included; the rest were left out."
         search.warnings.append(Issue("warning", "incomplete", text))
-    stored = [stored_of(row) for row in found[:MOST]]
-    return [await search.source.fill(s) if s.blob is not None else s for s in stored]
+    return await filled(search, [stored_of(row) for row in found[:MOST]])
 
 
 async def _round(search: Search, includes: list[Include], rows: list[Document]) -> list[Document]:
@@ -122,12 +121,9 @@ def _allowed(search: Search, type_name: str) -> Clause:
 
 
 async def _read(search: Search, clause: Clause) -> list[Document]:
-    assert search.links is not None
-    clause = await search.links.resolved(clause)
+    links = Links(search)
+    clause = await links.resolved(clause)
     rows: list[Document] = await search.reads.find_documents(
         compile(widened(clause)), sort={"_id": 1}, limit=MOST + 1, max_time_ms=search.remaining()
     )
-    if is_seen(clause):
-        return rows
-    linked = await search.links.for_rows(clause, rows)
-    return [row for row in rows if matches(clause, row["s"], await resource_of(search, row), linked)]
+    return await links.fitting(clause, rows)

@@ -58,9 +58,10 @@ Asked = tuple[str, str, Clause]
 class Links:
     """What other resources decide, for one search."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, few: bool = False) -> None:
+        """`few`: the candidates are so few that links are looked up from them."""
         self.search = search
-        self.few = False  # the candidates are so few that links are looked up from them
+        self.few = few
         # What several chains ask of the same target is looked up once, for the keys of all of them.
         self.ways: dict[Asked, tuple[str, ...]] = {}
         self.seen: dict[Asked, tuple[Clause, Clause, list[Document] | None]] = {}
@@ -204,7 +205,7 @@ class Links:
         registry = self.search.registry
         return some(every((Kinds((kind,)), named_by(registry, kind, texts))) for kind in has.own_types)
 
-    async def for_rows(self, clause: Clause, rows: list[Document]) -> Linked:
+    async def _for_rows(self, clause: Clause, rows: list[Document]) -> Linked:
         """Answers for the links left in a clause, about these rows."""
         known: dict[Clause, set[str]] = {}
         for part in walk(clause):
@@ -257,9 +258,13 @@ class Links:
         rows: list[Document] = await self.search.reads.find_documents(
             compile(widened(clause)), max_time_ms=self.search.remaining()
         )
+        return await self.fitting(clause, rows)
+
+    async def fitting(self, clause: Clause, rows: list[Document]) -> list[Document]:
+        """Those of the candidates for which the whole clause holds."""
         if is_seen(clause):
             return rows
-        linked = await self.for_rows(clause, rows)
+        linked = await self._for_rows(clause, rows)
         return [row for row in rows if matches(clause, row["s"], await resource_of(self.search, row), linked)]
 
     async def _referring(self, has: Has, rows: list[Document]) -> set[str]:

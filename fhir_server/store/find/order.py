@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhir_server.store.find.first import first_page, is_first
+from fhir_server.store.find.links import Links
 from fhir_server.store.find.plan import MOST, is_large, plan
 from fhir_server.store.find.search import Search
 from fhir_server.store.records import Document
@@ -60,11 +61,10 @@ def _has_stretches(sort: Sort, parameter: Parameter) -> bool:
 
 async def _seen(search: Search) -> dict[str, Filter]:
     """What the caller may see of each type that the order looks at."""
-    assert search.links is not None
     found: dict[str, Filter] = {}
     for target in {target for key in search.query.sort for hop in key.hops for _, target in hop}:
         allowed = search.access(target) if search.access else ALWAYS
-        clause = await search.links.resolved(every((Kinds((target,)), allowed)))
+        clause = await Links(search).resolved(every((Kinds((target,)), allowed)))
         if not is_seen(clause):
             raise FhirError(
                 "forbidden", f"_sort: the order of {target} cannot be told apart from what is hidden there."

@@ -69,7 +69,6 @@ async def find(
     reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
     deadline = time.monotonic() + (store.search_seconds if limit is None else limit)
     search = Search(store, reads, query, registry, access, terms or _terms(store, registry), deadline)
-    search.links = Links(search)
     search.warnings += [unfinished(url) for url in sorted(query.parameters.intersection(pending))]
     try:
         return await _answer(search, position, clauses)
@@ -90,15 +89,14 @@ def _terms(store: Any, registry: Registry) -> Terms | None:
 
 async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
     query = search.query
-    assert search.links is not None
     inside = query.contained != "false"
     wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
     wanted = every((wanted, *clauses))
     if not is_seen(wanted):
         linked = any(isinstance(part, Chain | Has) for part in walk(wanted))
-        search.links.expect(wanted)
-        search.links.few = linked and await _has_few(search, wanted)
-        wanted = await search.links.resolved(wanted)
+        links = Links(search, few=linked and await _has_few(search, wanted))
+        links.expect(wanted)
+        wanted = await links.resolved(wanted)
     search.clause = wanted
     if query.count == 0 or query.summary == "count":
         found = Found([], total=await total_of(search), warnings=search.warnings)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_server.store.find.first import first_rows, is_first
+from fhir_server.store.find.links import Links
 from fhir_server.store.find.order import sorted_rows
 from fhir_server.store.find.plan import MEASURED, leaves_many, plan, walked
-from fhir_server.store.find.search import BATCH, Search, resource_of
+from fhir_server.store.find.search import BATCH, Search
 from fhir_server.store.records import Document
 from search.clauses import Clause
 from search.filters import is_seen, widened
-from search.matches import matches
 from search.page import Position, beyond, order
 from search.plan import Plan
 from search.query import Sort
@@ -37,10 +37,9 @@ async def unsorted_rows(search: Search, position: Position | None, limit: int) -
 
 async def checked(search: Search, rows: list[Document]) -> list[Document]:
     """Those of the candidates for which the whole clause holds."""
-    assert search.links is not None
-    linked = await search.links.for_rows(search.clause, rows)
+    found = await Links(search).fitting(search.clause, rows)
     search.remaining()
-    return [row for row in rows if matches(search.clause, row["s"], await resource_of(search, row), linked)]
+    return found
 
 
 async def read_rows(search: Search, clause: Clause, position: Position | None, limit: int) -> list[Document]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import Timestamp
 
@@ -17,9 +17,6 @@ from search.clauses import ALWAYS, Clause, Kinds, every, some
 from search.params import Registry
 from search.plan import Plan
 from search.query import Query
-
-if TYPE_CHECKING:
-    from fhir_server.store.find.links import Links
 
 BATCH = 200
 
@@ -54,7 +51,6 @@ class Search:
     terms: Terms | None
     deadline: float
     clause: Clause = ALWAYS
-    links: Links | None = None
     plan: Plan | None = None
     ran: tuple[Mapping[str, Any], dict[str, Any]] | None = None  # the find that read a stretch of an order
     begun: float = field(default_factory=time.monotonic)
