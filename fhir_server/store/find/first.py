@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from fhir_server.store.find.plan import MEASURED, MOST, guessed, is_few, note, remember, remembered, walked
 from fhir_server.store.find.search import Search
 from fhir_server.store.records import Document
@@ -9,12 +11,14 @@ from fhir_server.store.store import Store
 from fhir_server.store.together import Search as Together
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kept
-from search.matches import matches
+from search.matches import tested
 from search.page import Position, first, names_of, order
 from search.plan import Plan
 
 # Milliseconds after which counting is given up, and a page taken from the type's own order instead.
 PATIENCE = 1_500
+
+_test = lru_cache(maxsize=1_000)(tested)
 
 
 async def first_rows(search: Search, clause: Clause, limit: int) -> list[Document]:
@@ -48,12 +52,17 @@ async def _sifted(search: Search, plan: Plan, limit: int) -> list[Document] | No
     beside = [part for part in plan.others if isinstance(part, Kept)]
     wide = Plan(plan.driver, tuple(part for part in plan.others if not isinstance(part, Kept)))
     rows = await _asked(search, Together(wide.filter, order((), False), limit, search.remaining()))
-    return None if len(rows) == limit else [row for row in rows if all(_fits_row(part, row) for part in beside)]
+    if len(rows) == limit:
+        return None
+    for fits in map(_test, beside):
+        rows = [row for row in rows if fits(row["s"], _named(row))]
+    return rows
 
 
-def _fits_row(clause: Clause, row: Document) -> bool:
+def _named(row: Document) -> dict[str, str]:
+    """As much of the resource as a clause on entries looks at."""
     kind, _, id = row["_id"].partition("/")
-    return matches(clause, row["s"], {"resourceType": kind, "id": id})
+    return {"resourceType": kind, "id": id}
 
 
 def _fits(search: Search, plan: Plan, limit: int) -> bool:
