@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.clauses import after
 from search.filters import KEY, Filter
 from search.params import TYPE_CODES, Parameter
 from search.query import Sort
@@ -98,8 +99,10 @@ _BOTH = {"$concatArrays": ["$$value", {"$ifNull": ["$$this", []]}]}
 
 def _names(source: Any, keys: Sequence[str], target: str) -> Any:
     """The names of the resources of a type that entries refer to."""
+    # Compared as a whole: the head of another entry can end within a character.
     heads = [key + TYPE_CODES[target] for key in keys]
-    chosen = {"$filter": {"input": source, "as": "e", "cond": {"$in": [{"$substrBytes": ["$$e", 0, KEY + 2]}, heads]}}}
+    ranges = [{"$and": [{"$gte": ["$$e", head]}, {"$lt": ["$$e", after(head)]}]} for head in heads]
+    chosen = {"$filter": {"input": source, "as": "e", "cond": {"$or": ranges}}}
     name = {"$concat": [f"{target}/", {"$substrBytes": ["$$e", KEY + 2, -1]}]}
     return {"$map": {"input": chosen, "as": "e", "in": name}}
 

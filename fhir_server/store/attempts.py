@@ -45,7 +45,7 @@ async def transact(driver: Driver, blobs: Blobs, work: Callable[[Transaction], A
 
 
 async def _attempt(driver: Driver, blobs: Blobs, work: Callable[[Transaction], Awaitable[T]], deadline: float) -> T:
-    async with driver.client.start_session(causal_consistency=False) as session:
+    async with driver.session() as session:
         transaction = Transaction(driver, blobs, session)
         await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=DURABLE)
         try:

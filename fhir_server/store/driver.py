@@ -65,7 +65,11 @@ class Driver:
             reply: Document = await self.call(run, command, session=session, codec_options=AWARE)
         return reply
 
-    async def more(self, cursor: int, collection: str, session: Session | None = None) -> Document:
+    def session(self) -> Session:
+        """A session without reads that wait for each other; it ends with its block."""
+        return self.client.start_session(causal_consistency=False)
+
+    async def more(self, cursor: int, collection: str, session: Session) -> Document:
         """The next batch of a cursor; the database takes no time limit for it, so the limit is on our side."""
         run: Any = self.database.command
         more = {"getMore": cursor, "collection": collection}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from bson import Timestamp
@@ -87,31 +88,36 @@ class Reads:
         collection = command.get("find") or command["aggregate"]
         seconds = max_time_ms / 1000 if max_time_ms else None
         with told():
-            cursor = (await self._first(command, seconds))["cursor"]
-            documents: list[Document] = cursor["firstBatch"]
-            while cursor["id"]:
-                cursor = (await self._driver.more(cursor["id"], collection, self._session))["cursor"]
-                documents += cursor["nextBatch"]
+            async with self._in_session() as session:
+                cursor = (await self._first(command, session, seconds))["cursor"]
+                documents: list[Document] = cursor["firstBatch"]
+                while cursor["id"]:
+                    cursor = (await self._driver.more(cursor["id"], collection, session))["cursor"]
+                    documents += cursor["nextBatch"]
         return documents
 
-    async def _first(self, command: Document, seconds: float | None) -> Document:
+    def _in_session(self) -> AbstractAsyncContextManager[Session]:
+        """One session for all batches: the database gives the next one to no other."""
+        return nullcontext(self._session) if self._session is not None else self._driver.session()
+
+    async def _first(self, command: Document, session: Session, seconds: float | None) -> Document:
         if self._session is not None:
-            return await self._driver.command(command, self._session, seconds)
+            return await self._driver.command(command, session, seconds)
         if self._level is not None:
             command["readConcern"] = self._concern()
-        reply = await self._again(command, seconds)
+        reply = await self._again(command, session, seconds)
         if self._level == "snapshot" and self.at is None:
             self.at = reply["cursor"]["atClusterTime"]
         return reply
 
-    async def _again(self, command: Document, seconds: float | None) -> Document:
+    async def _again(self, command: Document, session: Session, seconds: float | None) -> Document:
         """A read is safe to repeat, once, when the connection broke under it."""
         try:
-            return await self._driver.command(command, None, seconds)
+            return await self._driver.command(command, session, seconds)
         except NetworkTimeout:
             raise
         except ConnectionFailure:
-            return await self._driver.command(command, None, seconds)
+            return await self._driver.command(command, session, seconds)
 
     def _concern(self) -> Document:
         concern: Document = {"level": self._level}
