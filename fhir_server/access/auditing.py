@@ -93,8 +93,8 @@ class Trail:
         return who
 
     def _is_worth_it(self, lines: int) -> bool:
-        """A write to the journal costs as much as ten reads: while a quarter is still at work, it waits for them."""
-        return 4 * lines >= 3 * self.at_work
+        """A write to the journal costs as much as ten reads: while most requests are still at work, it waits."""
+        return 2 * lines >= self.at_work
 
     async def _append(self, lines: list[bytes]) -> list[None]:
         """Write the lines as one link; an id for all of them and a number for each cost less than ids."""

@@ -87,6 +87,15 @@ async def test_a_trail_that_is_far_behind_is_told_of(hospital: Hospital, monkeyp
 
 
 @pytest.mark.anyio
+async def test_a_bundle_does_not_wait_for_itself(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of an entry goes out although its Bundle is still at work."""
+    monkeypatch.setattr("fhir_server.store.batches.PATIENCE", 30.0)
+    sent = {"resourceType": "Bundle", "type": "batch", "entry": [{"request": {"method": "GET", "url": "Condition/c1"}}]}
+    answer = await asyncio.wait_for(hospital.ask(hospital.doctor, "POST", "", sent), 10)
+    assert answer.status == 200
+
+
+@pytest.mark.anyio
 async def test_the_mover_leaves_the_time_to_others(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     """While requests come in few events move; who asks for them does not wait for the pause, and when idle all move."""
     monkeypatch.setattr(moving, "IDLE", 0.0)
