@@ -20,7 +20,7 @@ from search.filters import is_seen
 from search.matches import matches
 from search.query import Query
 from search.words import score
-from terminology.content import shipped
+from terminology.content import by_id, shipped
 
 if TYPE_CHECKING:
     from fhir_server.context import Context
@@ -87,23 +87,12 @@ def _asked(type: str, query: Query) -> Iterator[str]:
 def _definition(type: str, id: str) -> dict[str, Any] | None:
     if type not in TERMINOLOGY:
         return model.definition(type, id)
-    place = _by_id(type).get(id)
+    place = by_id(type).get(id)
     return shipped().shown(type, *place) if place else None
-
-
-@cache
-def _by_id(type: str) -> dict[str, tuple[str, str | None]]:
-    """Id -> url and version of the newest definition of terminology with that id."""
-    layer = shipped()
-    return {
-        layer.id_of(type, url, version): (url, version)
-        for url in layer.urls(type)
-        for version in [layer.newest(type, url, layer.versions(type, url))]
-    }
 
 
 @cache
 def _by_url(type: str) -> dict[str, str]:
     if type not in TERMINOLOGY:
         return model.definition_urls(type)
-    return {url: id for id, (url, _) in _by_id(type).items()}
+    return {url: id for id, (url, _) in by_id(type).items()}

@@ -33,7 +33,15 @@ def _total(reading: Reading, name: str, value: str) -> None:
 
 
 def _summary(reading: Reading, name: str, value: str) -> None:
-    reading.summary = _choice(name, value, SUMMARIES)
+    summary = _choice(name, value, SUMMARIES)
+    _unmixed(summary, reading.includes)
+    reading.summary = summary
+
+
+def _unmixed(summary: str | None, includes: Sequence[object]) -> None:
+    """Includes cannot be mixed with `_summary=text` (http://hl7.org/fhir/R4/search.html#summary)."""
+    if summary == "text" and includes:
+        raise FhirError("invalid", "_include and _revinclude cannot be mixed with _summary=text")
 
 
 def _elements(reading: Reading, name: str, value: str) -> None:
@@ -52,6 +60,7 @@ def _include(reading: Reading, name: str, value: str) -> None:
     head, _, modifier = name.partition(":")
     if modifier not in ("", "iterate", "recurse"):
         raise FhirError("invalid", f"{name}: the only modifier of {head} is iterate")
+    _unmixed(reading.summary, (value,))
     iterate = bool(modifier)
     reverse = head == "_revinclude"
     if value == "*":

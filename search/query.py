@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from profiles import model
-from profiles.outcome import FhirError
+from profiles.outcome import FhirError, Issue
 from search.asked import Include, Pair, Query, Reading, Sort, known_type, placed
 from search.clauses import NEVER, Clause, Kinds, every, some
 from search.controls import CONTROLS, MOST_COUNT
@@ -35,18 +35,23 @@ def parse(
     base: str = "",
     now: int | None = None,
     sizes: tuple[int, int] | None = None,
+    blanks: bool = False,
 ) -> Query:
     """The query of a request; `resource_type` None is a search over all types.
 
     `compartment` is ("Patient", "123"); `base` is the server's own url, `now` the present in milliseconds since 1970;
     `sizes` of a page, when nothing is said and at most: what comes of them is then told as used.
+    With `blanks`, parameters without a value are ignored with a warning, as a search does
+    (http://hl7.org/fhir/R4/search.html#errors); a condition would grow wider by that, so elsewhere they are faults.
     Raises FhirError naming the parameter and the allowed choices.
     """
-    types = _types(resource_type, pairs, registry, compartment)
+    said = [pair for pair in pairs if pair[0] not in OTHERS]
+    asked = [pair for pair in said if pair[1] or not blanks]
+    types = _types(resource_type, asked, registry, compartment)
     reading = Reading(types or (), Around(registry, base.rstrip("/"), now), lenient, types == ())
-    for name, value in pairs:
-        if name not in OTHERS:
-            _read(reading, name, value)
+    reading.warnings += [_blank(name) for name, value in said if blanks and not value]
+    for name, value in asked:
+        _read(reading, name, value)
     where = _where(reading, compartment)
     if sizes is not None:
         reading.count = min(sizes[0] if reading.count is None else reading.count, sizes[1])
@@ -67,6 +72,10 @@ def parse(
         warnings=tuple(reading.warnings),
         parameters=frozenset(reading.around.asked),
     )
+
+
+def _blank(name: str) -> Issue:
+    return Issue("warning", "invalid", f"Ignored: {name} has no value", (f"http.{name}",))
 
 
 def _types(

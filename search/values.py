@@ -17,6 +17,7 @@ PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 
 # Larger exponents name no measurement and cost seconds to expand (docs/security.md).
 _NUMBER = re.compile(r"[+-]?(\d{1,60}(\.\d{0,60})?|\.\d{1,60})([eE][+-]?\d{1,3})?", re.ASCII)
+_ESCAPES = re.compile(r"\\([\\,$|])")
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )
@@ -55,7 +56,11 @@ def split(text: str, mark: str, most: int = -1) -> list[str]:
 
 def unescape(text: str) -> str:
     """`\\,` `\\$` `\\|` and `\\\\` as the characters they stand for."""
-    return re.sub(r"\\([\\,$|])", r"\1", text) if "\\" in text else text
+    if "\\" not in text:
+        return text
+    if _ESCAPES.sub("", text).count("\\"):
+        raise invalid(f"{text!r}: a backslash stands before a backslash, a comma, a dollar sign or a bar")
+    return _ESCAPES.sub(r"\1", text)
 
 
 def prefixed(text: str) -> tuple[str, str]:

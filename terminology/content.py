@@ -188,3 +188,14 @@ def _tho(at: int, size: int) -> Json:
 def shipped() -> Shipped:
     """The layer, made once in each process."""
     return Shipped()
+
+
+@cache
+def by_id(kind: str) -> dict[str, tuple[str, str | None]]:
+    """Id -> url and version of the newest definition with that id."""
+    layer = shipped()
+    return {
+        layer.id_of(kind, url, version): (url, version)
+        for url in layer.urls(kind)
+        for version in [layer.newest(kind, url, layer.versions(kind, url))]
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 from fhir_server.context import Request, Resource
 from profiles.json import encode, parse
-from profiles.model import Element, fields
+from profiles.model import RESOURCE_TYPES, Element, fields
 from profiles.outcome import FhirError
 
 SUMMARIES = ("true", "text", "data", "count", "false")
@@ -76,8 +76,9 @@ def _wanted(asked: Subset, type: str) -> Any:
 
 
 def _names(elements: tuple[str, ...], type: str) -> set[str]:
-    """The names that speak of this type; `valueQuantity` may be asked for as `value` or as it is written."""
-    own = {name.removeprefix(f"{type}.") for name in elements if "." not in name or name.startswith(f"{type}.")}
+    """The names that speak of this type: `name` of `name.family`, and `value` or `valueQuantity` alike."""
+    paths = (name.removeprefix(f"{type}.").split(".") for name in elements)
+    own = {path[0] for path in paths if len(path) == 1 or path[0] not in RESOURCE_TYPES}
     rows = fields(type)
     return own | {rows[name].element.name for name in own if name in rows}
 

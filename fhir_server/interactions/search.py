@@ -99,6 +99,7 @@ def _query(request: Request, pairs: Pairs, context: Context) -> Query:
         base=context.config.base,
         now=milliseconds(context.now()),
         sizes=(context.config.count, context.config.max_count),
+        blanks=True,
     )
 
 

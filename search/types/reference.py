@@ -11,9 +11,9 @@ import re
 from typing import Any
 
 from profiles import model
-from search.clauses import NEVER, Clause, Listed, OneOf, some, starting
+from search.clauses import NEVER, Between, Clause, Listed, OneOf, after, some, starting
 from search.params import TYPE_CODES, Atom, Parameter
-from search.texts import cut, fold_code, token, tokens
+from search.texts import cut, fold_code, system, token, tokens
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, split, unescape
 
@@ -164,8 +164,10 @@ def possible(parameter: Parameter, atom: Atom) -> tuple[str, ...]:
 def by_identifier(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:identifier`: the identifier in the reference itself, as a token."""
     parts = [unescape(p) for p in split(value, "|")]
-    if len(parts) > 2 or not parts[-1]:
-        raise invalid(f"{value!r} is not an identifier: value, system|value or |value")
+    if len(parts) > 2 or not any(parts):
+        raise invalid(f"{value!r} is not an identifier: value, system|value, |value or system|")
+    if not parts[-1]:
+        return some(Between(f"{key}~", after(f"{key}~"), tail=f"|{system(parts[0])}") for key in parameter.keys)
     if len(parts) == 2:
         return OneOf(tuple(f"{key}~{token(parts[1], parts[0])}" for key in parameter.keys))
     return some(starting(f"{key}~{form}|") for key in parameter.keys for form in tokens(parts[0]))
@@ -177,9 +179,9 @@ def tree(how: str) -> Any:
     def match(parameter: Parameter, value: str, around: Around) -> Clause:
         text = unescape(value)
         url, bar, version = text.partition("|")
-        if bar:
-            return _versions(parameter, url, version, how)
         here = local(text, around.base)
+        if bar or (here is None and _URL.match(text) and "canonical" in parameter.value_types):
+            return _versions(parameter, url, version, how)
         targets = [here[0]] if here else list(dict.fromkeys(t for a in parameter.atoms for t in possible(parameter, a)))
         if here is None and not _ID.fullmatch(text):
             raise invalid(f"{text!r}: {how} needs Type/id, an id, or a canonical url|version")
@@ -189,7 +191,9 @@ def tree(how: str) -> Any:
 
 
 def _versions(parameter: Parameter, url: str, version: str, how: str) -> Clause:
-    """`url|2` is above `url|2.1` and below `url`."""
+    """`url|2` is above `url|2.1` and below `url`, as every version is."""
+    if not version and how == "below":
+        return some(starting(canonical_text(key, url)) for key in parameter.keys)
     parts = version.split(".")
     exact = OneOf(tuple(canonical_text(key, f"{url}|{version}") for key in parameter.keys))
     if how == "below":

@@ -9,12 +9,14 @@ from profiles import model
 from search.clauses import NEVER, Between, Body, Clause, Coded, OneOf, Resource, after, every, some, starting, without
 from search.params import Parameter
 from search.texts import code, fold, system, token, tokens
+from search.types.reference import local
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, split, unescape
 from search.walks import values
 
 # Datatypes whose codes carry no system in the JSON; the system follows from the element's value set.
 BARE = frozenset({"code", "boolean", "string", "id", "uri", "flag:deceased"})
+MIME_TYPES, MEDIA = "http://hl7.org/fhir/ValueSet/mimetypes", "urn:ietf:bcp:13"
 BOOLEANS = frozenset({"http://terminology.hl7.org/CodeSystem/special-values", "http://hl7.org/fhir/special-values"})
 
 
@@ -186,15 +188,28 @@ def member(how: str, modifier: str = "") -> Any:
     def match(parameter: Parameter, value: str, around: Around) -> Clause:
         if not value:
             raise invalid(f"{parameter.code}:{how} needs a value")
+        if how == "below" and any(value_set.startswith(MIME_TYPES) for _, _, value_set in parameter.bare):
+            return _of_media(parameter, unescape(value))
         bare = tuple(
             (a.key, uri)
             for a in parameter.atoms
             for r in a.place.routes
             for uri in sorted(implied_systems(r.type, r.value_set))
         )
-        return Coded(parameter.keys, how, unescape(value), bare, f"{parameter.code}:{modifier or how}")
+        named = unescape(value)
+        here = local(named, around.base) if how == "in" else None
+        named = "/".join(here[:2]) if here else named  # where a value set is: its url is found when the search runs
+        return Coded(parameter.keys, how, named, bare, f"{parameter.code}:{modifier or how}")
 
     return match
+
+
+def _of_media(parameter: Parameter, value: str) -> Clause:
+    """`text/xml` with whatever parameters, `text` with whatever comes after its slash
+    (http://hl7.org/fhir/R4/search.html#mimetype)."""
+    text = code(value.removeprefix(f"{MEDIA}|"), "")
+    ends = "|;" if "/" in text else "|/"
+    return some(starting(f"{key}{text}{end}") for key in parameter.keys for end in ends)
 
 
 def coded(clause: Coded, codes: Iterable[tuple[str, str]]) -> Clause:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from fhir_server.store.find.search import Search
+from fhir_server.store.find.search import Search, resource_of
+from fhir_server.store.find.trees import one
 from search.clauses import NEVER, Among, Clause, Coded, OneOf, after
 from search.filters import KEY
 from search.types.token import coded_texts
+from terminology.content import by_id
+
+if TYPE_CHECKING:
+    from fhir_server.store.find.links import Links
 
 # As many are sent in one query (docs/security.md).
 MOST_SENT = 1_000
@@ -47,6 +53,23 @@ async def named(search: Search, clause: Coded, pairs: Sequence[tuple[str, str]],
     if used is None:
         return Among(tuple(dict.fromkeys((*clause.keys, *(key for key, _ in clause.bare)))), frozenset(texts))
     return OneOf(tuple(used)) if used else NEVER
+
+
+async def url_of(links: Links, clause: Coded) -> str:
+    """What a search names, where a value set is named by its place: `ValueSet/x` as its canonical url.
+
+    A reference is literal where it can be (http://hl7.org/fhir/R4/search.html#token), so what is stored comes first.
+    """
+    kind, _, id_ = clause.value.partition("/")
+    if clause.how != "in" or kind != "ValueSet":
+        return clause.value
+    row = await one(links, kind, clause.value)
+    if row is None:
+        url, version = by_id(kind).get(id_, (clause.value, None))
+    else:
+        resource = await resource_of(links.search, row)
+        url, version = resource.get("url", clause.value), resource.get("version")
+    return f"{url}|{version}" if version else url
 
 
 async def _in_use(search: Search, texts: tuple[str, ...]) -> list[str] | None:

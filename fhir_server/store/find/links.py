@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fhir_server.store.find.codes import named
+from fhir_server.store.find.codes import named, url_of
 from fhir_server.store.find.references import canonicals, named_by, naming, referred
 from fhir_server.store.find.search import Search, resource_of, too_costly
 from fhir_server.store.find.trees import listed
@@ -113,7 +113,7 @@ class Links:
         if self.search.terms is None:
             raise FhirError("not-supported", f":{clause.how} needs terminology, which this server runs without")
         try:
-            pairs = await self.search.terms(clause.how, clause.value)
+            pairs = await self.search.terms(clause.how, await url_of(self, clause))
         except FhirError as error:
             raise placed(error, clause.name) if error.status < 500 else error from None
         return await named(self.search, clause, pairs, self.few)

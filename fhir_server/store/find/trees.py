@@ -21,7 +21,7 @@ MOST = 1_000
 async def listed(links: Links, clause: Listed) -> Clause:
     """The items of a List as names, or what lies above or below in a tree as entries."""
     if clause.how == "list":
-        row = await _one(links, "List", clause.value)
+        row = await one(links, "List", clause.value)
         items = links.search.registry.lookup("List", "item")
         kinds = [clause.target] if clause.target else sorted(TYPE_CODES)
         found = [n for kind in kinds for n in referred(row, items.keys, kind)] if row and items else []
@@ -31,7 +31,7 @@ async def listed(links: Links, clause: Listed) -> Clause:
     return OneOf(tuple(f"{k}{code}{n.partition('/')[2]}" for k in clause.keys for n in names))
 
 
-async def _one(links: Links, kind: str, name: str) -> Document | None:
+async def one(links: Links, kind: str, name: str) -> Document | None:
     clause = await links.resolved(every((Kinds((kind,)), Ids((name,)), links.allowed(kind))))
     rows = await links.checked(clause)
     return rows[0] if rows else None

@@ -1,0 +1,105 @@
+"""Single sentences of http://hl7.org/fhir/R4/search.html, each asked over a server as a client would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.context import Context
+from fhir_server.store import Store
+from tests.shell import BASE, ask, content, context_on
+
+pytestmark = pytest.mark.anyio
+
+COLOURS = "http://example.org/colours"
+RED = {"resourceType": "ValueSet", "id": "red", "url": "http://example.org/vs/red", "version": "2", "status": "active"}
+RED["compose"] = {"include": [{"system": COLOURS, "concept": [{"code": "crimson"}, {"code": "scarlet"}]}]}
+
+
+def observation(id_: str, code: str, **more: Any) -> dict[str, Any]:
+    concept = {"coding": [{"system": COLOURS, "code": code}]}
+    return {"resourceType": "Observation", "id": id_, "status": "final", "code": concept, **more}
+
+
+@pytest.fixture
+async def context(store: Store) -> Context:
+    """Two observations of a patient, and a value set that holds the code of one."""
+    context = context_on(store)
+    who = {"resourceType": "Patient", "id": "p", "name": [{"family": "Ross", "given": ["Ann"]}], "gender": "female"}
+    rows = (RED, who, observation("o1", "crimson", subject={"reference": "Patient/p"}), observation("o2", "navy"))
+    for row in rows:
+        answer = await ask(context, "PUT", f"{row['resourceType']}/{row['id']}", row)
+        assert answer.status == 201, answer.body
+    return context
+
+
+async def bundle(context: Context, url: str, **headers: str) -> dict[str, Any]:
+    answer = await ask(context, "GET", url, **headers)
+    assert answer.status == 200, answer.body
+    found: dict[str, Any] = content(answer)
+    return found
+
+
+def matches(found: dict[str, Any]) -> list[str]:
+    return [e["resource"]["id"] for e in found.get("entry", ()) if e["search"]["mode"] == "match"]
+
+
+def outcomes(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [i for e in found.get("entry", ()) if e["search"]["mode"] == "outcome" for i in e["resource"]["issue"]]
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["http://example.org/vs/red", "http://example.org/vs/red|2", "ValueSet/red", f"{BASE}/ValueSet/red"],
+)
+async def test_a_value_set_is_named_by_its_place_too(context: Context, named: str) -> None:
+    """#token: "If the server can treat the reference as a literal URL, it does, else it tries ... ValueSet.url"."""
+    assert matches(await bundle(context, f"Observation?code:in={named}")) == ["o1"]
+    assert matches(await bundle(context, f"Observation?code:not-in={named}")) == ["o2"]
+    assert matches(await bundle(context, f"Observation?_filter=code in {named}")) == ["o1"]
+
+
+async def test_a_value_set_that_comes_with_the_server_has_a_place_too(context: Context) -> None:
+    """`ValueSet/administrative-gender` can be read, so it can be named."""
+    assert matches(await bundle(context, "Patient?gender:in=ValueSet/administrative-gender")) == ["p"]
+    answer = await ask(context, "GET", "Patient?gender:in=ValueSet/nowhere")
+    assert (answer.status, content(answer)["issue"][0]["expression"]) == (400, ["http.gender:in"])
+
+
+BLANK = ("Patient?family=ross&given=", "Patient?_sort=&family=ross", "Patient?family=ross&_include=&_type=&birthdate")
+
+
+@pytest.mark.parametrize("url", BLANK)
+async def test_empty_parameters_are_ignored(context: Context, url: str) -> None:
+    """#errors: "Empty parameters are not an error - they are just ignored"; here not in silence."""
+    found = await bundle(context, url)
+    assert matches(found) == ["p"]
+    assert found["link"][0]["url"] == f"{BASE}/Patient?family=ross&_count=20"
+    assert {i["severity"] for i in outcomes(found)} == {"warning"}
+    assert all("has no value" in i["diagnostics"] for i in outcomes(found))
+
+
+async def test_conditions_with_empty_parameters_are_refused(context: Context) -> None:
+    """A condition without its value would hold for every patient."""
+    for method, url in (("DELETE", "Patient?family="), ("PUT", "Patient?family=")):
+        answer = await ask(context, method, url, {"resourceType": "Patient"} if method == "PUT" else None)
+        assert answer.status in (400, 412), answer.body
+    assert matches(await bundle(context, "Patient?family=ross")) == ["p"]
+
+
+async def test_the_narrative_alone_comes_without_includes(context: Context) -> None:
+    """#summary: "_include and _revinclude ... cannot be mixed with _summary=text"."""
+    for url in ("_summary=text&_include=Observation:subject", "_revinclude=Provenance:target&_summary=text"):
+        answer = await ask(context, "GET", f"Observation?{url}")
+        assert answer.status == 400
+        assert "cannot be mixed" in content(answer)["issue"][0]["diagnostics"]
+    found = await bundle(context, "Observation?_summary=text&_include=Observation:subject", prefer="handling=lenient")
+    assert [e["search"]["mode"] for e in found["entry"]] == ["match", "match", "outcome"]
+
+
+async def test_the_first_part_of_a_path_is_an_element(context: Context) -> None:
+    """#elements: elements are those at the root; what is asked for deeper comes with the whole of it."""
+    for text in ("name", "name.family", "Patient.name.family"):
+        found = await bundle(context, f"Patient?_elements={text}")
+        assert set(found["entry"][0]["resource"]) == {"resourceType", "id", "meta", "name"}
