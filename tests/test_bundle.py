@@ -304,7 +304,7 @@ async def test_a_batch_answers_each_entry_alone(context: Context) -> None:
         entry("GET", "Patient/none"),
         {"resource": patient()},
         entry("GET", "metadata"),
-        entry("POST", "", bundle_of("batch")),
+        entry("POST", "/", bundle_of("batch")),
         entry("DELETE", "Patient/none"),
     )
     rows = content(await ask(context, "POST", "", sent))["entry"]

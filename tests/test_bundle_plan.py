@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhir_server.bundles.envelope import checked_entries
 from fhir_server.bundles.plan import Entry, fill, final_names, plan, read_entries, renamed, root_of, split_url, stem
 from profiles.outcome import FhirError
 from tests.shell import BASE, bundle_of, entry, patient
@@ -78,7 +79,8 @@ def test_no_url_of_an_entry_crashes(url: str) -> None:
 )
 def test_no_entry_crashes(row: Any) -> None:
     """Any JSON in the place of an entry is read or refused."""
-    for found in read_entries({"entry": [row]}, BASE, 10):
+    sent = {"resourceType": "Bundle", "type": "batch", "entry": [row]}
+    for found in [*read_entries(sent, BASE, 10), *checked_entries(sent, BASE, 10)]:
         assert isinstance(found, Entry | FhirError)
 
 

@@ -28,7 +28,9 @@ HEADERS = {
     "ifModifiedSince": "if-modified-since",
     "ifNoneExist": "if-none-exist",
 }
-LINKED = frozenset(("uri", "url", "oid", "uuid", "canonical"))
+# Canonicals stay as they were sent (R4 http.html#trules).
+LINKED = frozenset(("uri", "url", "oid", "uuid"))
+HISTORY = "/_history/"
 PLACES = frozenset(("reference", "div"))
 ATTRIBUTE = re.compile(r"""(?<=\s)(href|src)(\s*=\s*)(["'])([^"']*)\3""", re.ASCII)
 
@@ -264,7 +266,7 @@ def _walk(value: Any, entry: Entry, known: set[str], found: list[Slot], path: li
         kind = type(child)
         if kind is str:
             # Most texts are dismissed here, by comparisons of 30 ns each.
-            if key in PLACES or child in known or "#" in child or "/_history/" in child:
+            if key in PLACES or child in known or "#" in child or HISTORY in child:
                 slot = _slot(value, key, child, entry, known, path)
                 if slot is not None:
                     found.append(slot)
@@ -294,7 +296,7 @@ def _reference_kind(text: str, known: set[str]) -> str:
 
 def stem(text: str) -> str:
     """A reference without its version and fragment."""
-    return text.partition("#")[0].partition("/_history/")[0]
+    return text.partition("#")[0].partition(HISTORY)[0]
 
 
 def _is_link(path: list[Any]) -> bool:
@@ -356,11 +358,11 @@ def _attribute(found: re.Match[str], names: Mapping[str, str]) -> str:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """The text with the name before its version or fragment replaced; a version of something new is the first."""
+    """The text with the name before its version or fragment replaced; the version by what `name/_history/` becomes."""
     name = stem(text)
     if name not in names:
         return text
     rest = text[len(name) :]
-    if rest.startswith("/_history/") and names[name] != name:
-        rest = "/_history/1" + "".join(rest.partition("#")[1:])
+    if rest.startswith(HISTORY) and names[name] != name:
+        return names.get(f"{name}{HISTORY}", f"{names[name]}{HISTORY}1") + "".join(rest.partition("#")[1:])
     return names[name] + rest

@@ -47,7 +47,8 @@ def reply(answer: Response, context: Context, request: Request | None = None) ->
     is_outcome = answer.body.startswith(b'{"resourceType":"OperationOutcome"') and (
         answer.status >= 400 or (request is not None and request.method not in ("GET", "HEAD"))
     )
-    if answer.body and not is_outcome and answer.media is None:
+    is_shown = request is None or request.method != "HEAD"
+    if answer.body and is_shown and not is_outcome and answer.media is None:
         parts.append(b'"resource":%b' % answer.body)
     response = encode({"status": told.pop("status"), **told})
     if is_outcome:

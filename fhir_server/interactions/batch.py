@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from fhir_server.answers.respond import Response, failure
 from fhir_server.answers.respond import bundle as bundle_body
-from fhir_server.bundles.plan import Entry, read_entries
+from fhir_server.bundles.envelope import checked_entries
+from fhir_server.bundles.plan import Entry
 from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import chosen
@@ -33,12 +34,13 @@ async def bundle(request: Request, context: Context, perform: Perform) -> Respon
         return await transaction(sent, request, context, perform)
     if type == "batch":
         return await batch(sent, request, context, perform)
-    raise FhirError("value", f"A Bundle of type {type} cannot be carried out; use batch or transaction.", "Bundle.type")
+    kind = f"of type {type}" if type else "without a type"
+    raise FhirError("value", f"A Bundle {kind} cannot be carried out; use batch or transaction.", "Bundle.type")
 
 
 async def batch(sent: Resource, request: Request, context: Context, perform: Perform) -> Response:
     """A batch-response: every entry is answered as it would be alone, whatever becomes of the others."""
-    entries = read_entries(sent, context.config.base, context.config.max_entries)
+    entries = checked_entries(sent, context.config.base, context.config.max_entries)
     width = asyncio.Semaphore(context.config.batch_width)
 
     async def run(entry: Entry | FhirError) -> bytes:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fhir_server.answers.respond import Response, bundle, failure
-from fhir_server.bundles.plan import Condition, Entry, Plan, fill, final_names, plan, read_entries, refuse_duplicates
+from fhir_server.bundles.envelope import checked_entries
+from fhir_server.bundles.plan import (
+    HISTORY,
+    Condition,
+    Entry,
+    Plan,
+    fill,
+    final_names,
+    names_of,
+    plan,
+    refuse_duplicates,
+)
 from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.store import Stored, Transaction
@@ -16,11 +27,12 @@ from fhir_server.writing.atomic import atomically
 from fhir_server.writing.checking import DEFINING, defined, faults, store_of
 from fhir_server.writing.conditions import hold, match_key, matching, narrowing, once, only
 from fhir_server.writing.provenance import keep, names_source, source_of
-from fhir_server.writing.resource import check_type
+from fhir_server.writing.resource import check_type, is_same
 from profiles.outcome import FhirError, Issue
 
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
 
+PARAMETER = "http."  # how an expression names a header or a parameter (R4 operationoutcome.html)
 BREATH = 32  # entries between two looks at the event loop: about 3 ms
 
 
@@ -46,7 +58,7 @@ class Resolved:
 async def transaction(sent: Resource, request: Request, context: Context, perform: Perform) -> Response:
     """A transaction-response in the order that was sent; FhirError that names the entry at fault, nothing stored."""
     config = context.config
-    rows = read_entries(sent, config.base, config.max_transaction)
+    rows = checked_entries(sent, config.base, config.max_transaction)
     entries = [row for row in rows if isinstance(row, Entry)]
     if len(entries) < len(rows):
         faults = [issue for row in rows if isinstance(row, FhirError) for issue in row.issues]
@@ -101,10 +113,16 @@ async def _faults(entry: Entry, request: Request, context: Context) -> list[Issu
 
 def _placed(issue: Issue, entry: Entry) -> Issue:
     """The issue with its place in the Bundle: `Bundle.entry[3].resource.birthDate`."""
-    own = issue.expression or ("",)
-    inner = [text.removeprefix(f"{entry.type}.").removeprefix(entry.type) for text in own]
-    places = tuple(f"{entry.place}.resource.{text}".rstrip(".") for text in inner)
+    places = tuple(_place(text, entry) for text in issue.expression) or (entry.place,)
     return Issue(issue.severity, issue.code, f"{entry.place}: {issue.text}", places)
+
+
+def _place(text: str, entry: Entry) -> str:
+    """What is said of a parameter is said of the URL, all else of the resource."""
+    if text.startswith(PARAMETER):
+        return f"{entry.place}.request.url"
+    inner = text.removeprefix(f"{entry.type}.").removeprefix(entry.type)
+    return f"{entry.place}.resource.{inner}".rstrip(".")
 
 
 async def _attempt(made: Plan, request: Request, context: Context, perform: Perform) -> dict[int, bytes]:
@@ -115,6 +133,9 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
     names = final_names(made.entries, {entry.number: found.identity(entry) for entry in made.entries})
     fill(made.slots, names, found.matches)
     await _prefetch(found, made, context)
+    if any(HISTORY in slot.text for slot in made.slots):
+        names |= await _versions(made, found, names, context)
+        fill(made.slots, names, found.matches)
     replies: dict[int, bytes] = {}
     for number, entry in enumerate(made.entries):
         if number % BREATH == BREATH - 1:
@@ -135,6 +156,29 @@ async def _prefetch(found: Resolved, made: Plan, context: Context) -> None:
     names = {found.identity(entry) for entry in changed} - {""}
     if names and isinstance(context.store, Transaction):
         await context.store.prefetch(names)
+
+
+async def _versions(made: Plan, found: Resolved, names: Mapping[str, str], context: Context) -> dict[str, str]:
+    """What references to a version of an entry become: `urn:uuid:…/_history/` -> `Patient/123/_history/4`.
+
+    A client cannot know the version; every one is written anew (R4 http.html#trules).
+    """
+    versions: dict[str, str] = {}
+    for entry in made.entries:
+        identity = found.identity(entry)
+        if identity and entry.order < 3:
+            current = await context.store.get(*identity.split("/"))
+            version = _version_to_be(entry, current, found)
+            versions |= {f"{name}{HISTORY}": f"{names[name]}{HISTORY}{version}" for name in names_of(entry)}
+    return versions
+
+
+def _version_to_be(entry: Entry, current: Stored | None, found: Resolved) -> int:
+    """The version after the transaction: one more, unless nothing is changed."""
+    if current is None:
+        return 1
+    stays = found.is_left_alone(entry) or (entry.method == "PUT" and is_same(entry.resource or {}, current))
+    return current.version + (not stays)
 
 
 async def _carry_out(
@@ -158,7 +202,7 @@ def placed(error: FhirError, entry: Entry) -> FhirError:
 async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
     """Run the searches that the entries and references ask for, with the match keys in hand."""
     found = Resolved()
-    open_entries = [(entry, narrowing(entry.condition)) for entry in made.entries if entry.condition is not None]
+    open_entries = [(entry, _criteria(entry)) for entry in made.entries if entry.condition is not None]
     keys = [match_key(entry.type, pairs) for entry, pairs in open_entries]
     if keys:
         await hold(context, request, *keys)
@@ -166,9 +210,15 @@ async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
     for (entry, pairs), key in zip(open_entries, keys, strict=True):
         await _resolve_entry(entry, pairs, first.setdefault(key, entry), found, request, context)
     for text, condition in made.conditions.items():
-        own = first.get(match_key(condition.type, narrowing(condition.pairs)))
-        found.matches[text] = found.identity(own) if own else await _target(text, condition, request, context)
+        found.matches[text] = await _target(text, condition, first, found, request, context)
     return found
+
+
+def _criteria(entry: Entry) -> Pairs:
+    try:
+        return narrowing(entry.condition or [])
+    except FhirError as error:
+        raise placed(error, entry) from error
 
 
 async def _resolve_entry(
@@ -176,24 +226,31 @@ async def _resolve_entry(
 ) -> None:
     """The second of two creates with the same criteria finds what the first one made."""
     most = context.config.max_conditional_delete + 1 if entry.method == "DELETE" else 2
-    matches = await matching(entry.type, pairs, request, context, most)
-    if entry.method != "DELETE":
-        _only(matches, entry)
+    try:
+        matches = await matching(entry.type, pairs, request, context, most)
+        if entry.method != "DELETE":
+            only(matches, entry.type)
+    except FhirError as error:
+        raise placed(error, entry) from error
     if first is not entry and not matches and entry.method == "POST":
         found.aliases[entry.number] = first
     else:
         found.entries[entry.number] = matches
 
 
-def _only(matches: list[Stored], entry: Entry) -> None:
+async def _target(
+    text: str, condition: Condition, first: Mapping[str, Entry], found: Resolved, request: Request, context: Context
+) -> str:
+    """The one resource that a conditional reference means: what an entry makes, or what is stored."""
     try:
-        only(matches, entry.type)
+        own = first.get(match_key(condition.type, narrowing(condition.pairs)))
+        if own is not None:
+            return found.identity(own)
+        matches = await matching(condition.type, condition.pairs, request, context)
     except FhirError as error:
-        raise placed(error, entry) from error
-
-
-async def _target(text: str, condition: Condition, request: Request, context: Context) -> str:
-    matches = await matching(condition.type, condition.pairs, request, context)
+        raise FhirError(
+            error.code, f"{condition.place}: {error.text}", condition.place, status=error.status, headers=error.headers
+        ) from error
     if len(matches) != 1:
         number = "more than one resource" if matches else "no resource"
         code = "multiple-matches" if matches else "not-found"
