@@ -6,10 +6,11 @@ resource, only the body tells.
 
 from __future__ import annotations
 
+from profiles.outcome import FhirError
 from search.clauses import Body, Clause, OneOf, Resource, every, some
 from search.entries import entries
 from search.marks import MARK, marked
-from search.matches import matches
+from search.matches import Subject, matches
 from search.params import TYPE_CODES, Registry
 from search.query import Query
 
@@ -32,4 +33,9 @@ def containers(query: Query, registry: Registry) -> Clause:
 def fitting(resource: Resource, query: Query, registry: Registry) -> list[Resource]:
     """The contained resources that match."""
     found = [c for c in resource.get("contained", ()) if c.get("resourceType") in (query.types or TYPE_CODES)]
-    return [c for c in found if matches(query.where, entries(c, registry), c)]
+    return [c for c in found if matches(query.where, entries(c, registry), c, too_far)]
+
+
+def too_far(part: Clause, subject: Subject) -> bool:
+    """What other resources decide is looked up before contained ones are asked, where that is few."""
+    raise FhirError("too-costly", "_contained: too many other resources would have to be looked at; add criteria")

@@ -41,7 +41,9 @@ class Criteria:
         head, dot, rest = name.partition(".")
         if dot:
             return self._chain(type_name, head, rest, value, depth)
-        code, _, modifier = name.partition(":")
+        code, colon, modifier = name.partition(":")
+        if colon and not modifier:
+            raise invalid(f"{name}: a modifier is missing after the colon")
         special = self.specials.get(code)
         if special is not None:
             return special(self, type_name, modifier, value)

@@ -67,6 +67,7 @@ FAULTS = (
     ("Observation?value-quantity=1|a|b|c", "http.value-quantity", "number|system|code"),
     (f"Patient?_id={','.join(str(n) for n in range(1001))}", "http._id", "more than 1000 values"),
     ("Patient?family=a,,b", "http.family", "a value between the commas is empty"),
+    ("Patient?family:=x", "http.family:", "a modifier is missing"),
     ("Patient?family.name=x", "http.family.name", "is no reference"),
     ("Observation?subject.nothing=x", "http.subject.nothing", "leads nowhere"),
     ("Observation?subject:Patient.nothing=x", "http.subject:Patient.nothing", "Unknown search parameter 'nothing'"),

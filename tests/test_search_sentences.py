@@ -103,3 +103,40 @@ async def test_the_first_part_of_a_path_is_an_element(context: Context) -> None:
     for text in ("name", "name.family", "Patient.name.family"):
         found = await bundle(context, f"Patient?_elements={text}")
         assert set(found["entry"][0]["resource"]) == {"resourceType", "id", "meta", "name"}
+
+
+HOLDER = {
+    "resourceType": "Patient",
+    "id": "holder",
+    "contained": [
+        {"resourceType": "Organization", "id": "in", "name": "Inside", "partOf": {"reference": "Organization/whole"}},
+        {**observation("oc", "scarlet"), "subject": {"reference": "Patient/p"}},
+    ],
+    "managingOrganization": {"reference": "#in"},
+    "extension": [{"url": "http://example.org/seen", "valueReference": {"reference": "#oc"}}],
+}
+CONTAINED = (
+    ("Organization?partof.name=whole", ["holder"]),
+    ("Organization?partof.name=other", []),
+    ("Organization?partof:below=whole", ["holder"]),
+    ("Observation?code:in=ValueSet/red", ["holder"]),
+    ("Observation?code:not-in=ValueSet/red", []),
+    ("Observation?patient.family=ross&code=scarlet", ["holder"]),
+    ("Observation?patient.family=nobody", []),
+    ("Observation?patient._has:Observation:patient:code=crimson", ["holder"]),
+)
+
+
+@pytest.mark.parametrize(("url", "found"), CONTAINED)
+async def test_what_others_decide_is_asked_of_contained_resources_too(
+    context: Context, url: str, found: list[str]
+) -> None:
+    """#contained: "return only contained resources" for which the criteria hold: chains, value sets, trees."""
+    for row in ({"resourceType": "Organization", "id": "whole", "name": "Whole"}, HOLDER):
+        answer = await ask(context, "PUT", f"{row['resourceType']}/{row['id']}", row)
+        assert answer.status == 201, answer.body
+    assert matches(await bundle(context, f"{url}&_contained=true")) == found
+    both = matches(await bundle(context, f"{url}&_contained=both"))
+    assert ("holder" in both) is bool(found)
+    shown = await bundle(context, f"{url}&_contained=true&_containedType=contained")
+    assert matches(shown) == ["oc" if url.startswith("Obs") else "in" for _ in found]

@@ -33,9 +33,9 @@ from profiles.json import encode
 from profiles.json import parse as parse_json
 from profiles.outcome import FhirError, Issue
 from search.clauses import Chain, Clause, Has, every, walk
-from search.contained import fitting, searched
+from search.contained import fitting, searched, too_far
 from search.filters import is_seen, widened
-from search.matches import matches
+from search.matches import is_alone, matches
 from search.page import Position
 from search.params import Registry
 from search.plan import candidates
@@ -88,8 +88,11 @@ def _terms(store: Any, registry: Registry) -> Terms | None:
 
 
 async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
+    inside = search.query.contained != "false"
+    if inside and not is_alone(search.query.where):
+        where = await Links(search).resolved(search.query.where)
+        search.query = replace(search.query, where=where)
     query = search.query
-    inside = query.contained != "false"
     wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
     wanted = every((wanted, *clauses))
     if not is_seen(wanted):
@@ -145,7 +148,7 @@ async def _shown(search: Search, rows: list[Document]) -> list[Stored]:
     for stored in found:
         resource = parse_json(stored.body or b"{}")
         assert isinstance(resource, dict)
-        itself = query.contained == "both" and matches(query.clauses, stored.entries, resource)
+        itself = query.contained == "both" and matches(query.clauses, stored.entries, resource, too_far)
         shown += [stored] if itself else []
         inner = fitting(resource, query, search.registry)
         shown += [replace(stored, id=f"{stored.id}#{c.get('id', '')}", body=encode(c), entries=()) for c in inner]
