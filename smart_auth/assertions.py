@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -94,24 +95,31 @@ async def _key(realm: Realm, client: Record, kid: str, algorithm: str) -> RSAKey
 
 
 async def _keys(realm: Realm, client: Record, missing: str | None) -> tuple[Record, ...]:
-    """The client's keys; `missing` names one that was not among them, so that a rotated set is asked for again."""
-    if not client.get("jwks_uri"):
+    """The client's keys; `missing` names one that was not among them, so that a rotated set is asked for again.
+
+    Who comes while a set is being fetched waits for it.
+    """
+    uri = client.get("jwks_uri")
+    if not uri:
         return tuple((client.get("jwks") or {}).get("keys", ()))
-    held = realm.jwks.get(client["jwks_uri"])
+    async with realm.turns[uri]:
+        held, now = realm.jwks.get(uri), realm.now()
+        good = held if held is not None and now < held.until else None
+        if good is not None and (missing is None or now < good.at + FETCH_PAUSE):
+            return good.keys
+        return await _fetched(realm, uri, good)
+
+
+async def _fetched(realm: Realm, uri: str, good: KeySource | None) -> tuple[Record, ...]:
+    """The key set as it is now; where it cannot be read, the one that is still `good` stays."""
     now = realm.now()
-    old = held is None or now >= held.until or (missing is not None and now >= held.at + FETCH_PAUSE)
-    if held is not None and not old:
-        return held.keys
-    return await _fetched(realm, client["jwks_uri"], now)
-
-
-async def _fetched(realm: Realm, uri: str, now: datetime) -> tuple[Record, ...]:
-    realm.jwks[uri] = KeySource((), now, now + FETCH_PAUSE)
     try:
         answer = await realm.fetch(uri)
         found = json.loads(answer.body) if answer.status == 200 else {}
         keys = tuple(key for key in found["keys"][:MAX_KEYS] if isinstance(key, dict))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        failed = realm.now()
+        realm.jwks[uri] = replace(good, at=failed) if good else KeySource((), failed, failed + FETCH_PAUSE)
         raise refused("The key set of the client could not be read.") from error
     realm.jwks[uri] = KeySource(keys, now, now + _age(answer.headers.get("cache-control", "")))
     return keys

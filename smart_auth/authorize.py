@@ -53,7 +53,7 @@ def _single(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         if name in params:
             raise PageError(f"The request has the parameter {name[:40]} more than once.")
         params[name] = value
-    return params
+    return {name: value for name, value in params.items() if value}  # without a value it is not there (RFC 6749 §3.1)
 
 
 async def _client(realm: Realm, params: Mapping[str, str]) -> Record:
@@ -90,6 +90,7 @@ def _fault(realm: Realm, params: Mapping[str, str]) -> tuple[str, str] | None:
     checks = (
         ("request" in params, "request_not_supported", "Request objects are not supported."),
         ("request_uri" in params, "request_uri_not_supported", "Request objects are not supported."),
+        ("response_type" not in params, "invalid_request", "response_type is missing."),
         (params.get("response_type") != "code", "unsupported_response_type", "The response_type is code."),
         (params.get("response_mode", "query") != "query", "invalid_request", "The response_mode is query."),
         (len(params.get("state", "")) > MAX_STATE, "invalid_request", "state is too long."),
@@ -170,7 +171,7 @@ def stage(realm: Realm, flow: Record, session: Record, user: Record | None, reme
     missing = _missing(flow, granted)
     if missing:
         return "!interaction_required" if quiet else missing
-    if flow.get("consented") or _remembered(flow, granted, remembered):
+    if flow.get("consented") == user["key"] or _remembered(flow, granted, remembered):
         return "done"
     return "!consent_required" if quiet else "consent"
 
@@ -237,7 +238,7 @@ async def finish(realm: Realm, name: str, flow: Record, session: Record, user: R
     code = realm.secret()
     record = {"redirect_uri": flow["redirect_uri"], "challenge": flow["code_challenge"], "used": False, "grant": grant}
     await realm.records.add("codes", digest(code), record, realm.after(realm.lifetimes.code))
-    if flow.get("consented"):
+    if flow.get("consented") == user["key"]:
         await _remember(realm, user, grant)
     return answer(realm, flow["redirect_uri"], {"code": code}, flow["state"])
 

@@ -67,7 +67,9 @@ async def _code(realm: Realm, client: Record, form: Mapping[str, str]) -> dict[s
         raise InvalidGrantError(description="The code_verifier does not fit the code_challenge.")
     granted = scopes.parse(grant["scope"]) or Scopes()
     lasting = granted.has("offline_access") or granted.has("online_access")
-    return await tokens.issue(realm, grant, refresh=lasting and "refresh_token" in client["grants"])
+    answer = await tokens.issue(realm, grant, refresh=lasting and "refresh_token" in client["grants"])
+    await tokens.end_late(realm, grant["family"])
+    return answer
 
 
 async def _replayed(realm: Realm, key: str) -> None:
@@ -89,7 +91,9 @@ async def _refresh(realm: Realm, client: Record, form: Mapping[str, str]) -> dic
     if held is None or granted is None or not await _lives(realm, held):
         raise invalid
     answer = await tokens.issue(realm, held | {"scope": asked.text}, refresh=False)
-    return answer | {"refresh_token": await tokens.refresh_token(realm, held)}
+    answer["refresh_token"] = await tokens.refresh_token(realm, held)
+    await tokens.end_late(realm, held["family"])
+    return answer
 
 
 async def _narrowing(realm: Realm, client: Record, form: Mapping[str, str]) -> tuple[Scopes | None, Scopes]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from asyncio import Lock
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -128,6 +130,7 @@ class Realm:
     post: Post = unreachable
     providers: tuple[Provider, ...] = ()
     jwks: dict[str, KeySource] = field(default_factory=dict)
+    turns: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
     def secret(self, size: int = 32) -> str:
         """A fresh random text of `size` bytes in base64url without padding."""

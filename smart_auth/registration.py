@@ -17,6 +17,9 @@ SELF_SERVICE_SCOPE = (
     "patient/*.cruds user/*.cruds"
 )
 
+# What is told of a registration where it was given, and the name that it is kept under (RFC 7591 §3.2.1).
+TOLD = {"jwks": "jwks", "jwks_uri": "jwks_uri", "post_logout_redirect_uris": "logout_uris"}
+
 
 async def register(realm: Realm, request: Any, token: str | None) -> dict[str, Any]:
     """Dynamic registration (RFC 7591 §3) under the realm's policy: `open`, `token` or `off`."""
@@ -88,5 +91,7 @@ def _registered(client_id: str, secret: str | None, fields: Record, request: Any
         "scope": fields["scope"],
         "token_endpoint_auth_method": request.get("token_endpoint_auth_method", "client_secret_basic"),
     }
-    keys = {name: fields[name] for name in ("jwks", "jwks_uri") if fields[name]}
-    return answer | keys | ({"client_secret": secret, "client_secret_expires_at": 0} if secret else {})
+    more = {name: fields[own] for name, own in TOLD.items() if fields[own]}
+    if fields["launch_uris"]:
+        more["initiate_login_uri"] = fields["launch_uris"][0]
+    return answer | more | ({"client_secret": secret, "client_secret_expires_at": 0} if secret else {})

@@ -115,10 +115,17 @@ async def rotate(realm: Realm, token: str, client_id: str) -> Record | None:
 
 
 async def revoke_family(realm: Realm, family: str) -> None:
-    """End every token that came from one authorization."""
+    """End every token that came from one authorization, those that are being made too (`end_late`)."""
+    await realm.records.put("ended", family, {}, realm.after(realm.lifetimes.code))
     await realm.records.drop("tokens", {"family": family})
     await realm.records.drop("refresh", {"family": family})
     await touch(realm)
+
+
+async def end_late(realm: Realm, family: str) -> None:
+    """End tokens that were made while their family was ended: the replay came between the check and the new ones."""
+    if await realm.records.get("ended", family) is not None:
+        await revoke_family(realm, family)
 
 
 async def revoke(realm: Realm, token: str, client_id: str) -> None:

@@ -333,7 +333,7 @@ async def consent(portal: Portal, request: Request) -> Response:
     )
     if fields.get("action") != "allow" or not granted.text or not held.get("user"):
         return await _refuse(portal, name, found)
-    await portal.realm.records.change("flows", digest(name), {"scope": granted.text, "consented": True})
+    await portal.realm.records.change("flows", digest(name), {"scope": granted.text, "consented": held["user"]})
     return redirect(_next(portal, name, {}))
 
 
@@ -354,6 +354,8 @@ async def log_out(portal: Portal, request: Request) -> Response:
     fields = await form(request) if request.method == "POST" else dict(request.query_params)
     held, _ = await session(portal, request)
     claims = await keys.read(portal.realm, fields["id_token_hint"]) if fields.get("id_token_hint") else None
+    if claims is not None and fields.get("client_id", claims.get("aud")) != claims.get("aud"):
+        return message(portal, "Log out", "The id_token_hint is not one of this app.", 400)
     ours = claims is not None and claims.get("sub") == held.get("sub")
     if not ours and not (request.method == "POST" and sessions.is_genuine(held, fields.get("csrf"))):
         return message(portal, "Log out", "Log out on your account page.", 400 if held.get("user") else 200)

@@ -78,13 +78,13 @@ async def pairs(request: Request) -> list[tuple[str, str]]:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The fields of a form of an OAuth endpoint; a field that comes twice is refused (RFC 6749 §3.2)."""
+    """The fields of a form; one that comes twice is refused, one without a value is not there (RFC 6749 §3.2)."""
     fields: dict[str, str] = {}
     for name, value in await pairs(request):
         if name in fields:
             raise OAuth2Error(error="invalid_request", description="A parameter is repeated.", status_code=400)
         fields[name] = value
-    return fields
+    return {name: value for name, value in fields.items() if value}
 
 
 async def data(request: Request) -> Any:

@@ -63,11 +63,16 @@ async def _in_use(call: Call, context: Context) -> Meta:
     rows = [row for code in CODES if (row := context.registry.lookup("Resource", code)) is not None]
     types = (call.type,) if call.type else ()
     searching = replace(call.request, method="GET", parts=types)
+
+    async def reaches(name: str) -> bool:
+        return await access.reached(name, searching, context) is not None
+
     found = await labelled(
         store_of(context),
         [key for row in rows for key in row.keys],
         types,
         access.clause_of(searching, context),
+        reaches,
     )
     items: dict[str, dict[Any, Any]] = {name: {} for name in LISTS}
     for stored in found:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from fhir_server import access
 from fhir_server.answers.respond import Response, outcome
 from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
@@ -50,8 +51,10 @@ def _check_call(call: Call, mode: Any, profile: Any, resource: Any) -> None:
 
 
 async def _deletion(call: Call, context: Context) -> list[Issue]:
-    """What keeps the instance from being deleted."""
-    stored = await stored_version(call, context)
+    """What keeps the instance from being deleted; told to who may delete it, since others can be what keeps it."""
+    deletion = replace(call.request, method="DELETE", parts=(call.type, call.id))
+    await access.admit(deletion, context, "delete")
+    stored = await stored_version(replace(call, request=deletion), context)
     if not context.config.referential_integrity:
         return []
     if not await store_of(context).reads.find_documents(referring(stored, context), projection={"_id": 1}, limit=1):

@@ -36,6 +36,7 @@ KINDS: dict[str, list[IndexModel]] = {
     "sessions": [EXPIRY, by("user")],
     "tokens": [EXPIRY, by("family"), by("user"), by("client"), by("kid")],
     "refresh": [EXPIRY, by("family"), by("user"), by("client")],
+    "ended": [EXPIRY],
     "grants": [by("user"), by("client")],
     "launches": [EXPIRY],
     "assertions": [EXPIRY],

@@ -7,7 +7,7 @@ type without any 1 ms, 21 keys of the index and no document.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fhir_server.store.find.search import Access, by_sight, too_costly
@@ -16,13 +16,15 @@ from fhir_server.store.store import Store
 from profiles.json import parse
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.clauses import ALWAYS, NEVER, Between, Clause, Every, Kinds, after, every, some
+from search.clauses import ALWAYS, NEVER, Between, Chain, Clause, Every, Kinds, after, every, some, walk
 from search.filters import Filter, compile, is_seen, widened
 from search.matches import matches
 from search.plan import candidates, hidden
 
 # Whoever sees few resources only: these are looked through, where leaps would meet what is hidden again and again.
 MOST_WALKED = 5_000
+# Whether the caller may reach a resource by this name, where that depends on another one.
+Reaches = Callable[[str], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Examples:
 
     store: Store
     keys: Sequence[str]
+    reaches: Reaches
     deadline: float
     rows: dict[str, Document] = field(default_factory=dict)
     values: set[str] = field(default_factory=set)
@@ -42,17 +45,23 @@ class Examples:
             raise too_costly()
         return left
 
+    def news(self, row: Document) -> set[str]:
+        """The values of the document that no other had."""
+        return {entry for entry in row["s"] if entry.startswith(tuple(self.keys))} - self.values
+
     def take(self, row: Document) -> None:
         """Keep the document where it has a value that no other had."""
-        found = {entry for entry in row["s"] if entry.startswith(tuple(self.keys))}
-        if not found <= self.values:
+        found = self.news(row)
+        if found:
             self.rows[row["_id"]] = row
             self.values |= found
 
 
-async def labelled(store: Store, keys: Sequence[str], types: Sequence[str], access: Access | None) -> list[Stored]:
+async def labelled(
+    store: Store, keys: Sequence[str], types: Sequence[str], access: Access | None, reaches: Reaches
+) -> list[Stored]:
     """For each value under the keys a resource that has it; of what the caller may see, and of these types (or any)."""
-    examples = Examples(store, keys, time.monotonic() + store.search_seconds)
+    examples = Examples(store, keys, reaches, time.monotonic() + store.search_seconds)
     try:
         for allowed, names in by_sight(types or sorted(RESOURCE_TYPES), access or (lambda name: ALWAYS)).items():
             if allowed != NEVER:
@@ -79,9 +88,18 @@ async def _walked(examples: Examples, types: Sequence[str], allowed: Clause) -> 
             return False
         raise too_costly()
     for row in rows:
-        if is_seen(allowed) or matches(allowed, row["s"], await _resource(examples.store, row)):
+        if examples.news(row) and await _allows(allowed, row, examples):
             examples.take(row)
     return True
+
+
+async def _allows(allowed: Clause, row: Document, examples: Examples) -> bool:
+    if is_seen(allowed):
+        return True
+    examples.remaining()
+    if any(isinstance(part, Chain) for part in walk(allowed)):
+        return await examples.reaches(row["_id"])
+    return matches(allowed, row["s"], await _resource(examples.store, row))
 
 
 async def _resource(store: Store, row: Document) -> Document:

@@ -1,0 +1,80 @@
+"""Operations that could tell of what their caller may not see, each with its rightful twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.store import Store
+from profiles.json import parse
+from tests.hospital import RESTRICTED, Hospital, open_hospital, reference
+
+pytestmark = pytest.mark.anyio
+SECRET = {"security": [RESTRICTED]}
+TAG = {"system": "http://t", "code": "seen"}
+
+
+def binary(identity: str, patient: str, **meta: Any) -> dict[str, Any]:
+    content = {"contentType": "text/plain", "data": "aGk=", "securityContext": reference(patient)}
+    return {"resourceType": "Binary", "id": identity, "meta": meta, **content}
+
+
+async def put(hospital: Hospital, *resources: dict[str, Any]) -> None:
+    for each in resources:
+        answer = await hospital.ask(hospital.admin, "PUT", f"{each['resourceType']}/{each['id']}", each)
+        assert answer.status in (200, 201), answer.body
+
+
+@pytest.mark.parametrize("place", ["Binary/$meta", "$meta"])
+async def test_meta_of_binaries_is_that_of_the_callers_own(hospital: Hospital, place: str) -> None:
+    """What is in use is told of Binaries whose context the caller sees, and of no other."""
+    hidden = {"system": "http://t", "code": "hidden"}
+    await put(hospital, binary("b1", "Patient/P1", tag=[TAG]), binary("b2", "Patient/P2", tag=[hidden]))
+    for caller, tags in ((hospital.app("patient/*.rs"), ["seen"]), (hospital.admin, ["hidden", "seen"])):
+        answer = await hospital.ask(caller, "GET", place)
+        assert answer.status == 200, answer.body
+        found: Any = parse(answer.body)
+        assert sorted(tag["code"] for tag in found["parameter"][0]["valueMeta"]["tag"]) == tags
+
+
+async def test_snapshot_gives_no_definition_that_a_read_would_not(hospital: Hospital) -> None:
+    """By its url as by its id: a label hides the resource from a nurse and not from a doctor."""
+    await put(
+        hospital,
+        {
+            "resourceType": "StructureDefinition",
+            "id": "secret",
+            "meta": SECRET,
+            "url": "http://x/secret",
+            "name": "Secret",
+            "status": "active",
+            "kind": "resource",
+            "abstract": False,
+            "type": "Patient",
+            "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+            "derivation": "constraint",
+            "differential": {"element": [{"id": "Patient.photo", "path": "Patient.photo", "max": "0"}]},
+        },
+    )
+    for caller, status in ((hospital.nurse, 404), (hospital.doctor, 200)):
+        for path in ("StructureDefinition/$snapshot?url=http://x/secret", "StructureDefinition/secret/$snapshot"):
+            assert (await hospital.ask(caller, "GET", path)).status == status, path
+    shipped = "StructureDefinition/$snapshot?url=http://hl7.org/fhir/StructureDefinition/Patient"
+    assert (await hospital.ask(hospital.nurse, "GET", shipped)).status == 200
+
+
+async def test_t29_whether_a_delete_would_do_is_told_to_who_may_delete(store: Store) -> None:
+    """What keeps a resource may be another patient's: a reader learns nothing of it by asking $validate."""
+    hospital = await open_hospital(store, referential_integrity=True)
+    for caller in (
+        hospital.app("patient/*.rs"),
+        hospital.app("patient/*.rs patient/Observation.cruds"),
+        hospital.nurse,
+    ):
+        answer = await hospital.ask(caller, "GET", "Encounter/e1/$validate?mode=delete")
+        assert answer.status == 403
+    answer = await hospital.ask(hospital.app("patient/Observation.d"), "GET", "Observation/o2/$validate?mode=delete")
+    assert answer.status in (403, 404)
+    answer = await hospital.ask(hospital.doctor, "GET", "Observation/o1/$validate?mode=delete")
+    assert b"is still referred to" in answer.body
