@@ -185,7 +185,10 @@ def tree(how: str) -> Any:
         targets = [here[0]] if here else list(dict.fromkeys(t for a in parameter.atoms for t in possible(parameter, a)))
         if here is None and not _ID.fullmatch(text):
             raise invalid(f"{text!r}: {how} needs Type/id, an id, or a canonical url|version")
-        return some(Listed(parameter.keys, how, f"{t}/{here[1] if here else text}", t) for t in targets if t in PART_OF)
+        trees = [t for t in targets if t in PART_OF]
+        if not trees:
+            raise invalid(f"{how} goes along a tree, and {text!r} is in no tree, as there is of {', '.join(PART_OF)}")
+        return some(Listed(parameter.keys, how, f"{t}/{here[1] if here else text}", t) for t in trees)
 
     return match
 
@@ -209,11 +212,10 @@ PART_OF = {
     "Encounter": "part-of",
     "Procedure": "part-of",
     "CarePlan": "part-of",
-    "Observation": "part-of",
     "ResearchStudy": "partof",
-    "MedicationAdministration": "part-of",
     "MedicationStatement": "part-of",
     "Communication": "part-of",
+    "Task": "part-of",
 }
 EMIT = {
     "Reference": emit_reference,
