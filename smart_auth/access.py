@@ -153,6 +153,14 @@ def reachable(principal: Principal, kind: str, world: World) -> Access:
     return Access(either([read.formula, search.formula]), read.hidden | search.hidden)
 
 
+def unmarked(principal: Principal, kind: str, world: World) -> Access:
+    """What labels and consents leave of a type, whatever else is granted: those of the newest version count for all.
+
+    They may have been set later, to "apply access rules to existing versions" (R4 resource-operation-meta-add.html).
+    """
+    return Access(every(_restrictions(principal, kind, "r", world)))
+
+
 def _rows(principal: Principal, kind: str, verb: str) -> tuple[Row, ...]:
     rows = (row for policy in principal.policies for row in policy.rows)
     return tuple(row for row in rows if verb in row.verbs and ("*" in row.types or kind in row.types))

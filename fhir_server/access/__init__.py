@@ -53,7 +53,18 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
         return True
     if stored.type == proxies.KIND and not await _stands(stored, caller, request, context):
         return False
-    return await _inside(stored, caller, _verb(request), context)
+    return await _inside(stored, caller, _verb(request), context) and await _is_unmarked(stored, caller, context)
+
+
+async def _is_unmarked(stored: Stored, caller: Caller, context: Context) -> bool:
+    """Whether the labels and consents of the newest version leave an older one in sight."""
+    sight = caller.gate.sight(caller, stored.type, "m")
+    if sight.all or stored.entries:  # only the newest version has entries
+        return True
+    newest = await context.store.get(stored.type, stored.id)
+    if newest is not None and newest.body is None:
+        newest = await _before(newest, context)
+    return newest is None or newest.version == stored.version or within(sight, newest, context)
 
 
 async def _stands(stored: Stored, caller: Caller, request: Request, context: Context) -> bool:

@@ -28,7 +28,7 @@ from search.params import Registry
 from search.specials import criteria_of
 from search.values import Around
 from smart_auth import clients, formulas, principals
-from smart_auth.access import Access, Principal, World, access, reachable
+from smart_auth.access import Access, Principal, World, access, reachable, unmarked
 from smart_auth.consents import in_force
 from smart_auth.formulas import Formula, Pair
 from smart_auth.realm import Realm, digest, generation
@@ -37,6 +37,8 @@ POLL = 0.5  # seconds between two looks at what has changed
 KEEP = 5.0  # seconds that compiled clauses are kept: consents and emergency sessions begin and end by the clock
 MOST_CALLERS = 10_000
 LATE = timedelta(seconds=10)  # a write is visible at most so long after the instant it carries
+# Looks at a type that are no verb of a scope: `i` is including, that is reading or searching; `m` labels and consents.
+LOOKS = {"i": reachable, "m": unmarked}
 CONSENTS = {"$gte": "Consent/", "$lt": "Consent0"}
 
 LOGIN = {"WWW-Authenticate": "Bearer"}
@@ -260,13 +262,11 @@ class Gate:
         return self.registry.lookup(kind, code) is not None
 
     def granted(self, caller: Caller, kind: str, verb: str) -> Access:
-        """The caller's access to a type; the verb `i` (include) is reading or searching."""
+        """The caller's access to a type with a verb, or by a look."""
         held = caller.granted.get((kind, verb))
         if held is None:
-            world = self.world(caller.principal)
-            made = (
-                reachable(caller.principal, kind, world) if verb == "i" else access(caller.principal, kind, verb, world)
-            )
+            world, look = self.world(caller.principal), LOOKS.get(verb)
+            made = look(caller.principal, kind, world) if look else access(caller.principal, kind, verb, world)
             held = caller.granted[kind, verb] = made
         return held
 

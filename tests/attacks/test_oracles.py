@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from fhir_server.access.gate import Caller
 from fhir_server.store import Store
 from profiles.json import parse
-from tests.hospital import RESTRICTED, Hospital, open_hospital, reference
+from tests.hospital import RESTRICTED, Hospital, observation, open_hospital, reference
 
 pytestmark = pytest.mark.anyio
 SECRET = {"security": [RESTRICTED]}
@@ -78,3 +80,38 @@ async def test_t29_whether_a_delete_would_do_is_told_to_who_may_delete(store: St
     assert answer.status in (403, 404)
     answer = await hospital.ask(hospital.doctor, "GET", "Observation/o1/$validate?mode=delete")
     assert b"is still referred to" in answer.body
+
+
+async def versions(hospital: Hospital, caller: Caller, url: str) -> list[str]:
+    answer = await hospital.ask(caller, "GET", url)
+    found: Any = parse(answer.body)
+    rows = found.get("entry", ())
+    return [
+        row["resource"]["meta"]["versionId"] for row in rows if row["fullUrl"].endswith("/late") and "resource" in row
+    ]
+
+
+async def test_t09_a_label_that_is_set_later_hides_the_versions_before(hospital: Hospital) -> None:
+    """R4 resource-operation-meta-add.html: labels "apply access rules to existing versions of resources"."""
+    early = observation("late", "Patient/P1", "secret")
+    label = {"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": SECRET}]}
+    glass = hospital.caller("user/*.rs", "Nurse", user="nora", glass=datetime(2999, 1, 1, tzinfo=UTC))
+    urls = ("Observation/late/_history", "Observation/_history", "_history")
+    await put(hospital, early, early | {"status": "amended"})
+    for url in urls:
+        assert await versions(hospital, hospital.nurse, url) == ["2", "1"]
+    assert (await hospital.ask(hospital.doctor, "POST", "Observation/late/$meta-add", label)).status == 200
+    for path in ("", "/_history", "/_history/1", "/_history/2", "/_history/1/$meta", "/$diff?fromVersion=1"):
+        answer = await hospital.ask(hospital.nurse, "GET", f"Observation/late{path}")
+        missing = await hospital.ask(hospital.nurse, "GET", f"Observation/none{path}")
+        assert (answer.status, answer.body) == (404, missing.body.replace(b"none", b"late"))
+        for caller in (hospital.doctor, glass, hospital.patient("patient/*.rs")):
+            assert (await hospital.ask(caller, "GET", f"Observation/late{path}")).status == 200, path
+    for url in urls:
+        assert await versions(hospital, hospital.doctor, url) == ["3", "2", "1"]
+        assert b'"id":"late"' not in (await hospital.ask(hospital.nurse, "GET", url)).body
+    assert (await hospital.ask(hospital.admin, "DELETE", "Observation/late")).status == 204
+    assert (await hospital.ask(hospital.nurse, "GET", "Observation/late/_history/1")).status == 404
+    assert (await hospital.ask(hospital.doctor, "GET", "Observation/late/_history/1")).status == 200
+    await put(hospital, early)
+    assert await versions(hospital, hospital.nurse, urls[0]) == ["5", "2", "1"]
