@@ -33,6 +33,7 @@ from graphql import (
 )
 from graphql.validation import ValidationRule, VariablesInAllowedPositionRule
 
+from fhir_server.graphql.narrowed import Narrowed
 from profiles.outcome import FhirError, Issue
 
 DEEPEST = 20  # levels of fields; the introspection that tools send has 15
@@ -49,7 +50,7 @@ def parsed(text: str) -> DocumentNode:
     try:
         document = parse(text, max_tokens=MOST_TOKENS, no_location=False)
         Weighing(document).check()
-        return visit(document, Unquoted())  # type: ignore[no-any-return]
+        return visit(visit(document, Unquoted()), Narrowed())  # type: ignore[no-any-return]
     except GraphQLError as error:
         place = error.locations[0] if error.locations else None
         code = "too-costly" if any(words in error.message for words in TOO_MUCH) else "invalid"
