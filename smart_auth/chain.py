@@ -108,11 +108,6 @@ class Proof:
             self._number, self._before = link.number, link.hash
 
 
-def faults(key: bytes, links: Iterable[Link], after: Link | None = None) -> Iterator[str]:
-    """What is wrong with links of one key."""
-    return Proof((key,), after).faults(links)
-
-
 def event_faults(expected: Iterable[tuple[str, str]], found: dict[str, str]) -> Iterator[str]:
     """What is wrong with stored events: (id, digest) as they should be, and the digests of those that are there."""
     for identity, wanted in expected:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,7 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from smart_auth import users
-from smart_auth.realm import Fetched, Realm, Record, digest, touch
+from smart_auth.realm import Fetched, Provider, Realm, Record, digest, touch
 
 ALGORITHMS = ("RS256", "RS384", "ES256", "ES384", "PS256")
 LEEWAY = 60
@@ -27,27 +26,6 @@ LEEWAY = 60
 
 class Unusable(Exception):
     """The provider does not answer as it should, or says that nobody logged in; the text is for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """An OpenID provider: where it is, what we are called there, and which claim says who somebody is in FHIR.
-
-    `roles` maps values of the claim `role_claim` to roles here; `create` makes a user at the first login. `tenants` are
-    those whose people may log in with it: a provider of one hospital says nothing about the people of another.
-    """
-
-    key: str
-    name: str
-    issuer: str
-    client_id: str
-    client_secret: str = ""
-    scope: str = "openid profile fhirUser"
-    fhir_user_claim: str = "fhirUser"
-    role_claim: str = ""
-    roles: Mapping[str, str] = field(default_factory=dict)
-    create: bool = False
-    tenants: tuple[str, ...] = ("default",)
 
 
 def named(realm: Realm, key: str) -> Provider:

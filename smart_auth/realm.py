@@ -12,12 +12,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from smart_auth.formulas import Pair
-
-if TYPE_CHECKING:
-    from smart_auth.external import Provider
 
 Record = dict[str, Any]
 
@@ -103,6 +100,27 @@ async def unreachable(url: str, form: Mapping[str, str], headers: Mapping[str, s
 
 async def unnoted(kind: str, details: Record) -> None:
     """A realm without an audit trail, as tests of single rules have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An OpenID provider: where it is, what we are called there, and which claim says who somebody is in FHIR.
+
+    `roles` maps values of the claim `role_claim` to roles here; `create` makes a user at the first login. `tenants` are
+    those whose people may log in with it: a provider of one hospital says nothing about the people of another.
+    """
+
+    key: str
+    name: str
+    issuer: str
+    client_id: str
+    client_secret: str = ""
+    scope: str = "openid profile fhirUser"
+    fhir_user_claim: str = "fhirUser"
+    role_claim: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    create: bool = False
+    tenants: tuple[str, ...] = ("default",)
 
 
 @dataclass(frozen=True, slots=True)

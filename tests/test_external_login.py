@@ -14,8 +14,7 @@ import pytest
 from fhir_server.auth.outside import poster
 from fhir_server.store import open_store
 from smart_auth import clients, users
-from smart_auth.external import Provider
-from smart_auth.realm import Fetched
+from smart_auth.realm import Fetched, Provider
 from tests.smart_world import APP, AUTH, PASSWORD, Browser, World, apps, make_world, people, sent
 
 pytestmark = pytest.mark.anyio

@@ -77,6 +77,7 @@ class Caller:
     admitted: set[tuple[str, ...]] = field(default_factory=set)
     bounds: dict[tuple[str, str], tuple[str, ...] | None] = field(default_factory=dict)
     hidden: tuple[frozenset[str], frozenset[str]] | None = None
+    free: bool | None = None  # everything of every type is there
     marked: str = ""
     named: str = ""
     told: Any = None  # the principal as the audit trail tells it
@@ -91,7 +92,7 @@ class Caller:
     def forget(self) -> None:
         """Work out again what may be reached."""
         self.granted, self.sights, self.grants, self.bounds = {}, {}, {}, {}
-        self.admitted = set()
+        self.admitted, self.free = set(), None
 
     @property
     def mark(self) -> str:

@@ -36,7 +36,9 @@ def target_of(context: Any, base: str) -> str | None:
 
 def is_free(caller: Caller) -> bool:
     """Whether everything of every type is there for the caller, so that no context matters."""
-    return all(caller.gate.sight(caller, kind, "i").all for kind in NAMED)
+    if caller.free is None:
+        caller.free = all(caller.gate.sight(caller, kind, "i").all for kind in NAMED)
+    return caller.free
 
 
 def clause(caller: Caller) -> Clause:

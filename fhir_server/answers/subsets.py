@@ -10,8 +10,8 @@ from fhir_server.context import Request, Resource
 from profiles.json import encode, parse
 from profiles.model import RESOURCE_TYPES, Element, fields
 from profiles.outcome import FhirError
+from search.controls import SUMMARIES
 
-SUMMARIES = ("true", "text", "data", "count", "false")
 SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 ALWAYS = frozenset(("resourceType", "id", "meta"))
 

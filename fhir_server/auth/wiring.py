@@ -38,9 +38,8 @@ from search.specials import criteria_of
 from search.values import Around
 from smart_auth import keys, users
 from smart_auth.access import Principal
-from smart_auth.external import Provider
 from smart_auth.formulas import Pair
-from smart_auth.realm import Realm, Record, unnoted
+from smart_auth.realm import Provider, Realm, Record, unnoted
 
 DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 

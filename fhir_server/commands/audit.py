@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from fhir_server.commands.options import private
-from fhir_server.commands.users import Data, Mongo, Place, group, opened
+from fhir_server.commands.options import Data, Mongo, private
+from fhir_server.commands.users import Place, group, opened
 from profiles.outcome import FhirError
 from smart_auth import chain
 

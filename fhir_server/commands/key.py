@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import typer
 
-from fhir_server.commands.users import Data, Mongo, Place
+from fhir_server.commands.options import Data, Mongo
+from fhir_server.commands.users import Place
 from fhir_server.config import Config
 
 key = typer.Typer(no_args_is_help=True, help="The master key, which seals secrets and page links.")

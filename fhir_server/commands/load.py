@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.options import on_database
+from fhir_server.commands.options import Data, Mongo, on_database
 
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders: Bundles, NDJSON, resources, gzipped or not.")]
 BaseUrl = Annotated[str, typer.Option(help="Load through the server at this URL, not into the database.")]
-Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 Workers = Annotated[int, typer.Option(min=0, max=64, help="Processes, or connections with --base-url; 0: as fits.")]
 Token = Annotated[str, typer.Option(envvar="FHIR_TOKEN", help="Bearer token for --base-url.")]
 Again = Annotated[bool, typer.Option("--again", help="Send also what was loaded before.")]

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from fhir_server.config import Config
+
+Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 
 
 def settings(**given: Any) -> Config:

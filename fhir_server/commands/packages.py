@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands.load import Data, Mongo, Token
-from fhir_server.commands.options import on_database
+from fhir_server.commands.load import Token
+from fhir_server.commands.options import Data, Mongo, on_database
 
 BaseUrl = Annotated[str, typer.Option(help="Do it through the server at this URL, not in the database.")]
 Packages = Annotated[list[Path], typer.Argument(help="Package files (.tgz); dependencies beside them come along.")]

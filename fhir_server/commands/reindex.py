@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fhir_server.commands.options import on_database
+from fhir_server.commands.options import Data, Mongo, on_database
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 WAIT = 0.5  # seconds between two looks at a job that another process has in hand
 
 Types = Annotated[list[str] | None, typer.Argument(help="Resource types; without one, all.")]
-Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 BaseUrl = Annotated[str, typer.Option(help="Have the server at this URL do it, and watch.")]
 Token = Annotated[str, typer.Option(envvar="FHIR_TOKEN", help="Bearer token for --base-url.")]
 

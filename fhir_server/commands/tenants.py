@@ -14,8 +14,8 @@ from typing import IO, Annotated, Any, TypeVar
 
 import typer
 
-from fhir_server.commands.options import private
-from fhir_server.commands.users import Data, Mongo, Place, opened
+from fhir_server.commands.options import Data, Mongo, private
+from fhir_server.commands.users import Place, opened
 from fhir_server.config import Config
 from fhir_server.store import Store
 from profiles.outcome import FhirError

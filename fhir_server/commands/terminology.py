@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fhir_server.commands.options import on_database
+from fhir_server.commands.options import Data, Mongo, on_database
 from profiles.outcome import FhirError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ Paths = Annotated[list[Path], typer.Argument(help="Files, folders or .zip archiv
 Format = Annotated[str, typer.Argument(help="icd-10-cm, icd-10-pcs, icd-10, loinc, snomed, rxnorm, ndc or csv.")]
 Release = Annotated[str | None, typer.Option(help="Version of the release, where the files do not say it.")]
 Url = Annotated[str | None, typer.Option(help="Url of the code system, for csv.")]
-Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 
 
 @group.command("load")

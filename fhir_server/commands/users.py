@@ -16,15 +16,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from fhir_server import logs
-from fhir_server.commands.options import settings
+from fhir_server.commands.options import Data, Mongo, settings
 from fhir_server.config import Config, auth_url
 from profiles.outcome import FhirError
 from smart_auth import clients, editing, keys, policies, principals, registration, tokens, users
 from smart_auth.realm import Realm
 
 T = TypeVar("T")
-Mongo = Annotated[str | None, typer.Option(help="URL of a MongoDB replica set; without it, the embedded one.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the embedded database.", show_default=".data")]
 Base = Annotated[str | None, typer.Option(help="Address of the server, where tokens and links are for it.")]
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from fhir_server.store.find.search import Access, by_sight, too_costly
+from fhir_server.store.find.search import Access, by_sight, left_until, too_costly
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
 from profiles.json import parse
@@ -37,13 +37,6 @@ class Examples:
     deadline: float
     rows: dict[str, Document] = field(default_factory=dict)
     values: set[str] = field(default_factory=set)
-
-    def remaining(self) -> int:
-        """Milliseconds left; FhirError when there are none."""
-        left = int((self.deadline - time.monotonic()) * 1000)
-        if left <= 0:
-            raise too_costly()
-        return left
 
     def news(self, row: Document) -> set[str]:
         """The values of the document that no other had."""
@@ -82,7 +75,9 @@ async def _walked(examples: Examples, types: Sequence[str], allowed: Clause) -> 
     wide = widened(every((Kinds(tuple(types)), allowed)))
     labels = some(Between(key, after(key)) for key in examples.keys)
     filter = {"$and": [compile(wide), hidden(labels)]}
-    rows = await examples.store.reads.find_documents(filter, limit=MOST_WALKED + 1, max_time_ms=examples.remaining())
+    rows = await examples.store.reads.find_documents(
+        filter, limit=MOST_WALKED + 1, max_time_ms=left_until(examples.deadline)
+    )
     if len(rows) > MOST_WALKED:
         if is_seen(allowed):
             return False
@@ -115,7 +110,7 @@ async def _leapt(examples: Examples, key: str, types: Sequence[str], allowed: Cl
             {"$and": [{"s": {"$elemMatch": {"$gte": low, "$lt": end}}}, *rest]},
             limit=1,
             hint={"s": 1, "_id": 1},
-            max_time_ms=examples.remaining(),
+            max_time_ms=left_until(examples.deadline),
         )
         if not rows:
             return

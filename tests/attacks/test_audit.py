@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -254,6 +255,10 @@ def test_security_events_are_valid(kind: str) -> None:
         assert made["outcome"] == "8"
 
 
+def proven(links: list[chain.Link]) -> Iterator[str]:
+    return chain.Proof((KEY,)).faults(links)
+
+
 TEXTS = st.lists(st.binary(max_size=9), min_size=2, max_size=6)
 
 
@@ -263,12 +268,12 @@ def test_any_change_of_a_chain_is_found(texts: list[bytes], data: st.DataObject)
     links: list[chain.Link] = []
     for text in texts:
         links.append(linked(KEY, links[-1] if links else None, text))
-    assert list(chain.faults(KEY, links)) == []
+    assert list(proven(links)) == []
     at = data.draw(st.integers(0, len(links) - 2))
-    assert list(chain.faults(KEY, links[:at] + links[at + 1 :]))
+    assert list(proven(links[:at] + links[at + 1 :]))
     swapped = [*links]
     swapped[at], swapped[at + 1] = links[at + 1], links[at]
-    assert list(chain.faults(KEY, swapped))
-    assert list(chain.faults(KEY, [*links[:at], replace(links[at], text=b"forged text"), *links[at + 1 :]]))
+    assert list(proven(swapped))
+    assert list(proven([*links[:at], replace(links[at], text=b"forged text"), *links[at + 1 :]]))
     forged = linked(b"guess", links[at - 1] if at else None, texts[at])
-    assert list(chain.faults(KEY, [*links[:at], forged, *links[at + 1 :]]))
+    assert list(proven([*links[:at], forged, *links[at + 1 :]]))

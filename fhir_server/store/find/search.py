@@ -69,10 +69,15 @@ class Search:
 
     def remaining(self) -> int:
         """Milliseconds left; FhirError when there are none."""
-        left = int((self.deadline - time.monotonic()) * 1000)
-        if left <= 0:
-            raise too_costly()
-        return left
+        return left_until(self.deadline)
+
+
+def left_until(deadline: float) -> int:
+    """Milliseconds until the deadline of a search; FhirError when it is over."""
+    left = int((deadline - time.monotonic()) * 1000)
+    if left <= 0:
+        raise too_costly()
+    return left
 
 
 def too_costly() -> FhirError:
