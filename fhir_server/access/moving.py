@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -64,7 +65,7 @@ class Mover:
 
     async def move(self, seconds: float | None = None) -> bool:
         """Move all that is there; False when it takes longer than `seconds`. Safe to repeat."""
-        end = None if seconds is None else time.monotonic() + seconds
+        end = math.inf if seconds is None else time.monotonic() + seconds
         self._waiting += 1
         self._hurry.set()
         try:
@@ -88,20 +89,20 @@ class Mover:
                 continue
             try:
                 async with self._lock:
-                    await self._move(None, rest=REST)
+                    await self._move(math.inf, rest=REST)
             except FhirError:
                 continue  # they are still in the journal, and looked for again
 
-    async def _move(self, end: float | None, rest: float) -> bool:
+    async def _move(self, end: float, rest: float) -> bool:
         """Link by link until none of now is open; between bits of work busy requests work `rest` times as long.
 
-        Who does it at leisure makes way for who is in a hurry.
+        Who does it at leisure makes way for who is in a hurry, and leaves it to one worker.
         """
         told, last = self.told, await self._journal.last()
         while links := await self._journal.open(last.number if last else 0):
             done: list[int] = []
             for link in links:
-                if (end is not None and time.monotonic() > end) or (rest and self._hurry.is_set()):
+                if time.monotonic() > end or (rest and (self._hurry.is_set() or not await self._journal.lead())):
                     break
                 await self._move_link(link, rest)
                 done.append(link.number)

@@ -7,7 +7,9 @@ to `resources`, where they can be searched, when somebody asks or the server is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
@@ -21,6 +23,7 @@ from smart_auth.chain import Link, linked
 OPEN = IndexModel([("open", ASCENDING), ("_id", ASCENDING)], name="open_first", partialFilterExpression={"open": True})
 # The anchors of what was removed: one for each time.
 CUT = IndexModel([("cut", ASCENDING)], name="cut", partialFilterExpression={"cut": True})
+LEASE = timedelta(seconds=30)  # after which another worker moves events on
 
 
 class Journal:
@@ -30,6 +33,7 @@ class Journal:
         self._driver = driver
         self._key = key
         self._last: Link | None = None
+        self._owner = uuid4().hex
 
     @property
     def _links(self) -> Collection:
@@ -68,6 +72,18 @@ class Journal:
         """The events of these links are in `resources` now."""
         with told():
             await self._driver.send(self._links.update_many, {"_id": {"$in": list(numbers)}}, {"$unset": {"open": ""}})
+
+    async def lead(self) -> bool:
+        """Whether this is the worker that moves events on, for half a minute from now; the first to ask is."""
+        now = datetime.now(UTC)
+        free = {"_id": "mover", "$or": [{"owner": self._owner}, {"until": {"$lt": now}}]}
+        taken = {"$set": {"owner": self._owner, "until": now + LEASE}}
+        with told():
+            try:
+                await self._driver.send(self._driver.state.update_one, free, taken, upsert=True)
+            except DuplicateKeyError:
+                return False
+        return True
 
     async def walk(self, after: int = 0, limit: int = 500) -> list[Link]:
         """Links in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from fhir_server.access.moving import looks_at_trail
 from fhir_server.access.telling import NOBODY, facts_of, row_of
 from fhir_server.answers.respond import Response
 from fhir_server.context import Request
-from fhir_server.store import Store
+from fhir_server.store import Store, audit
 from profiles.outcome import FhirError
 from smart_auth.audit import Facts
 from tests.hospital import Hospital, open_audited
@@ -145,6 +146,33 @@ async def test_a_server_with_time_on_its_hands_moves_all(hospital: Hospital, mon
             pytest.fail(f"only {await stored(hospital)} of 400 events have moved on")
     finally:
         mover.cancel()
+
+
+@pytest.mark.anyio
+async def test_one_worker_moves_at_a_time(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several workers on one database one moves what all have told, and another goes on when it is gone."""
+    monkeypatch.setattr(moving, "IDLE", 0.0)
+    workers = [Trail(replace(hospital.context, trail=None), KEY) for _ in range(3)]
+    journal = hospital.context.trail.journal
+    await asyncio.gather(*(workers[n % 3].note("login", {"user": f"u{n}"}) for n in range(300)))
+    movers = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        for _ in range(400):
+            if await stored(hospital) == 300 and not await journal.open(10**9):
+                break
+            await asyncio.sleep(0.05)
+        moved = [link.of for link in await journal.walk() if link.of]
+        assert sorted(moved) == sorted({*moved})
+        assert await stored(hospital) == 300
+    finally:
+        for mover in movers:
+            mover.cancel()
+    led = [await worker.journal.lead() for worker in workers]
+    assert sum(led) == 1
+    monkeypatch.setattr(audit, "LEASE", timedelta(0))
+    assert await workers[led.index(True)].journal.lead()
+    await asyncio.sleep(0.01)
+    assert await workers[led.index(False)].journal.lead()
 
 
 @pytest.mark.anyio
