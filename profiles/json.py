@@ -179,6 +179,6 @@ def _fault(raw: bytes, offset: int | None, text: str) -> FhirError:
     if offset is None:
         return FhirError("structure", f"This is not JSON that FHIR allows: {text}")
     line = raw.count(b"\n", 0, offset) + 1
-    column = offset - raw.rfind(b"\n", 0, offset)
+    column = len(raw[raw.rfind(b"\n", 0, offset) + 1 : offset].decode(errors="replace")) + 1
     said = f"This is not JSON that FHIR allows: {text} (line {line}, column {column})"
     return FhirError("structure", said, issues=[Issue("error", "structure", said, (), line, column)])

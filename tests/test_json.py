@@ -72,6 +72,7 @@ def test_a_duplicate_key_is_found_wherever_it_is(tree: dict[str, Any], data: st.
         (b'{\n  "a": 1,\n  "a" :1}', "the property 'a' occurs twice in one object", 3, 3),
         (b'{\n  "a": 1\n  "b": 2}', "expected ',' or '}'", 3, 3),
         (b'{"a": NaN}', "invalid character", 1, 7),
+        ('{"ä": NaN}'.encode(), "invalid character", 1, 7),  # columns are characters
         (b'{"a": Infinity}', "invalid character", 1, 7),
         (b'{"a":\n"\\ud800"}', "half of a surrogate pair is no character", 2, 2),
         (b'{"a":"\\udc00"}', "half of a surrogate pair is no character", 1, 7),

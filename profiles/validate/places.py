@@ -60,7 +60,9 @@ def with_expressions(issues: Iterable[Issue], raw: bytes, whole: str = "Resource
 def _before(issue: Issue, offsets: list[tuple[str, int]], raw: bytes) -> str:
     starts = [0, *(m.end() for m in re.finditer(rb"\n", raw))]
     line = min(issue.line or 1, len(starts))
-    end = starts[line - 1] + max((issue.column or 1) - 1, 0)
+    start = starts[line - 1]
+    said = raw[start : starts[line] if line < len(starts) else len(raw)].decode(errors="replace")
+    end = start + len(said[: max((issue.column or 1) - 1, 0)].encode())
     begun = [path for path, offset in offsets if offset <= end and path]
     return begun[-1].removesuffix(".resourceType") if begun else ""
 
