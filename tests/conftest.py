@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from pymongo import MongoClient
 
+from fhir_server.context import Context
 from fhir_server.store import Embedded, Store, open_store
 from tests.demo_server import demo
+from tests.shell import context_on
 from tests.smart_world import Browser, World, apps, make_world, people
 
 
@@ -65,6 +67,12 @@ async def store(mongo_url: str, database: str) -> AsyncIterator[Store]:
     opened = await open_store(mongo_url, database)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def context(store: Store) -> Context:
+    """What every interaction may use."""
+    return context_on(store)
 
 
 @pytest.fixture

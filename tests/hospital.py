@@ -164,6 +164,11 @@ class Hospital:
             answer = await self.ask(caller, "GET", links["next"])
 
 
+async def status(hospital: Hospital, caller: Any, method: str, url: str, resource: Any = None, **headers: str) -> int:
+    """The status of one request."""
+    return (await hospital.ask(caller, method, url, resource, **headers)).status
+
+
 async def open_hospital(store: Store, resources: list[dict[str, Any]] | None = None, **settings: Any) -> Hospital:
     """The hospital on an empty store."""
     world = await make_world(store)

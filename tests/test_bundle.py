@@ -8,7 +8,6 @@ import gzip
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,6 @@ URN = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"
 
 def observation(reference: str) -> dict[str, Any]:
     return OBSERVATION | {"subject": {"reference": reference}}
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 async def total(context: Context, url: str) -> int:

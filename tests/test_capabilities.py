@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from fhir_server.context import Context
@@ -15,11 +13,6 @@ from profiles.validate import check
 from tests.shell import BASE, ask, content, context_on
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 async def test_the_statement_is_generated_from_the_tables(context: Context) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +21,6 @@ from tests.shell import ask, bundle_of, content, context_on, entry, text_of
 pytestmark = pytest.mark.anyio
 
 NAMED = f"{URL}/StructureDefinition/named"
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 def sent(*raws: bytes, **more: Any) -> Json:

@@ -23,11 +23,6 @@ SOURCE = {
 HEADER = {"x_provenance": json.dumps(SOURCE)}
 
 
-@pytest.fixture
-def context(store: Store) -> Context:
-    return context_on(store)
-
-
 async def targets(context: Context) -> list[list[str]]:
     """The targets of every stored Provenance, the oldest first."""
     found = content(await ask(context, "GET", "Provenance?_sort=_lastUpdated"))

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from fhir_server.context import Context
-from fhir_server.store import Store
-from tests.shell import ask, content, context_on
+from tests.shell import ask, content
 
 pytestmark = pytest.mark.anyio
 
 GENDER = "http://hl7.org/fhir/ValueSet/administrative-gender"
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 @pytest.mark.parametrize(

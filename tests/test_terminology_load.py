@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from profiles.outcome import FhirError
 from terminology.load import FORMATS, read_release
 from terminology.special import behaviour
 from terminology.systems import System
-from tests.shell import ask, content, context_on
+from tests.shell import ask, content
 from tests.terminology_world import codes, value
 
 
@@ -209,11 +209,6 @@ def test_releases_are_found_in_folders_and_archives(tmp_path: Path) -> None:
     for path in (tmp_path / "inner", tmp_path / "all.zip"):
         about, _ = read_release("csv", files_of([path]), url="http://example.org/c")
         assert about["url"] == "http://example.org/c"
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 @pytest.mark.anyio

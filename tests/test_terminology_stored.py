@@ -10,18 +10,13 @@ import pytest
 
 from fhir_server.coding import checking, completion
 from fhir_server.context import Context
-from fhir_server.store import Store, open_store, terms
+from fhir_server.store import open_store, terms
 from fhir_server.store.find import codes as find_codes
 from profiles.outcome import FhirError
 from tests.shell import ask, content, context_on, id_of
 from tests.terminology_world import ANIMALS, ICD10, SETS, codes, concept, system, value, value_set
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 async def stored(context: Context, resource: Any) -> str:

@@ -6,15 +6,14 @@ import copy
 import importlib.util
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fhir_server.context import Context
-from fhir_server.store import Store
-from tests.shell import ask, content, context_on
+from tests.shell import ask, content
 
 SUITES = Path(os.environ.get("FHIR_SUITES", Path(__file__).parents[3] / "shared" / "suites")) / "terminology"
 
@@ -44,11 +43,6 @@ def cases() -> Iterator[Any]:
             for case in suite["tests"]:
                 if suite.get("mode", "general") == "general" and case.get("mode", "general") == "general":
                     yield pytest.param(suite, case, id=case["name"])
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fhir_server.context import Context
-from fhir_server.store import Store
 from profiles.json import encode
 from tests.conformance.test_validator_suite import KNOWN_PROFILED, SETS, SUITE, here, profiled, read, runner, supporting
 from tests.shell import ask, content, context_on
@@ -34,11 +32,6 @@ KNOWN = {
     "sdoh-type-slice": "a wrong display of LOINC: a warning here",
     "choice-async-qr": "a wrong display of ISO 3166: a warning here",
 }
-
-
-@pytest.fixture
-async def context(store: Store) -> AsyncIterator[Context]:
-    yield context_on(store)
 
 
 def call(case: Json, path: Path, profile: str | None) -> tuple[str, str, bytes]:
