@@ -45,8 +45,9 @@ async def test_idle_sends_at_once(line: Line) -> None:
     assert await answer == 2
 
 
-async def test_few_wait_for_more_but_not_for_long(line: Line) -> None:
+async def test_few_wait_for_more_but_not_for_long(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a call is worth it for three, two items wait a moment; the third, or the end of patience, sends them."""
+    monkeypatch.setattr("fhir_server.store.batches.PATIENCE", 0.5)
     line.gate.set()
     batches = Batches(line.send, enough=lambda waiting: waiting >= 3)
     answers = [batches(1), batches(2)]
