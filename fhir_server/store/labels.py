@@ -91,7 +91,7 @@ async def _walked(examples: Examples, types: Sequence[str], allowed: Clause) -> 
 async def _allows(allowed: Clause, row: Document, examples: Examples) -> bool:
     if is_seen(allowed):
         return True
-    examples.remaining()
+    left_until(examples.deadline)
     if any(isinstance(part, Chain) for part in walk(allowed)):
         return await examples.reaches(row["_id"])
     return matches(allowed, row["s"], await _resource(examples.store, row))
