@@ -14,6 +14,15 @@ def _line(_: Any, __: str, event: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
 
+class Passed(logging.Handler):
+    """Lines of uvicorn as ours; of an exception the name alone, since its message may hold patient data."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        more = {} if kind is None else {"error": kind.__name__}
+        structlog.get_logger().log(record.levelno, record.getMessage().strip(), **more)
+
+
 def configure(level: str) -> None:
     """Log from this level on, to standard error."""
     structlog.configure(
@@ -28,3 +37,4 @@ def configure(level: str) -> None:
     )
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").handlers = [Passed()]

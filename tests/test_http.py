@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,10 @@ import uvicorn
 
 from fhir_server.app import App, build_app
 from fhir_server.config import Config
+from fhir_server.http.intake import inflated
 from fhir_server.http.protocol import uvicorn_settings
+from fhir_server.logs import configure
+from profiles.outcome import FhirError
 from tests.shell import bundle_of, entry, patient
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +77,23 @@ async def test_request_ids(client: httpx2.AsyncClient) -> None:
     """Echoed when they are harmless, made otherwise."""
     assert (await client.get("metadata", headers={"X-Request-Id": "abc-1"})).headers["x-request-id"] == "abc-1"
     assert len((await client.get("metadata", headers={"X-Request-Id": "a b<"})).headers["x-request-id"]) == 36
+    assert (await client.get("Patient", headers={"X-Correlation-Id": "c-1"})).headers["x-correlation-id"] == "c-1"
+    assert "x-correlation-id" not in (await client.get("Patient", headers={"X-Correlation-Id": "a b<"})).headers
+
+
+def test_every_line_of_the_log_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """What uvicorn has to say comes in the same form, and an exception without its message (docs/configuration.md)."""
+    configure("info")
+    told = logging.getLogger("uvicorn.error")
+    told.warning("Invalid HTTP request received.")
+    try:
+        int("Peter Chalmers")
+    except ValueError:
+        told.exception("Exception in ASGI application")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["level"]) == ("Invalid HTTP request received.", "warning")
+    assert (second["event"], second["error"]) == ("Exception in ASGI application", "ValueError")
+    assert "Peter" not in str(second)
 
 
 async def test_gzip_both_ways(client: httpx2.AsyncClient) -> None:
@@ -92,6 +113,21 @@ async def test_gzip_both_ways(client: httpx2.AsyncClient) -> None:
     assert large.headers["content-encoding"] == "gzip"
     small = await client.get("Patient/none", headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in small.headers
+
+
+async def test_gzip_in_several_members(client: httpx2.AsyncClient) -> None:
+    """A gzip stream is one member or more (RFC 1952 §2.2); what follows it is not passed over in silence."""
+    parts = [gzip.compress(RAW[at : at + 10]) for at in range(0, len(RAW), 10)]
+    headers = JSON | {"Content-Encoding": "gzip"}
+    for body, status in (
+        (b"".join(parts), 201),
+        (b"".join(parts)[:-9], 400),
+        (gzip.compress(RAW) + b"junk", 400),
+        (gzip.compress(RAW) + gzip.compress(b"{}"), 400),
+    ):
+        assert (await client.post("Patient", content=body, headers=headers)).status_code == status
+    with pytest.raises(FhirError, match="more than 4096 members"):
+        list(inflated(gzip.compress(b"") * 4097))
 
 
 async def test_limits_of_bodies_and_urls(client: httpx2.AsyncClient) -> None:

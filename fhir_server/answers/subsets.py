@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fhir_server.context import Request, Resource
+from fhir_server.context import Pairs, Request, Resource
+from fhir_server.http.headers import first
 from profiles.json import encode, parse
 from profiles.model import RESOURCE_TYPES, Element, fields
 from profiles.outcome import FhirError
@@ -26,7 +27,12 @@ class Subset:
 
 def subset_asked(request: Request) -> Subset | None:
     """The subset that the query asks for; None is the whole resource."""
-    summary, elements = request.first("_summary"), request.first("_elements")
+    return subset_in(request.query)
+
+
+def subset_in(pairs: Pairs) -> Subset | None:
+    """The subset that these pairs of a query ask for."""
+    summary, elements = first(pairs, "_summary"), first(pairs, "_elements")
     return subset(summary, elements.split(",") if elements else ())
 
 

@@ -50,11 +50,11 @@ KEPT = [row for row in SECURITY if row[0] != b"cache-control"]
 # The same as they are sent, by their number.
 LINES = {len(rows): b"".join(b"%b: %b\r\n" % row for row in rows) for rows in (SECURITY, KEPT)}
 NOTHING: Mapping[str, Any] = {}
-EXPOSED = b"etag, link, location, content-location, last-modified, x-request-id"
+EXPOSED = b"etag, link, location, content-location, last-modified, x-correlation-id, x-request-id"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
     b"accept, authorization, content-type, if-match, if-modified-since, if-none-exist, if-none-match, prefer, "
-    b"x-provenance, x-request-id"
+    b"x-correlation-id, x-provenance, x-request-id"
 )
 
 
@@ -197,6 +197,8 @@ class Fhir:
         if answer.status not in (204, 304):
             raw.append((b"content-length", b"%d" % len(body)))
         raw.append((b"x-request-id", request_id.encode()))
+        if "x-correlation-id" in headers and REQUEST_ID.fullmatch(headers["x-correlation-id"]):
+            raw.append((b"x-correlation-id", headers["x-correlation-id"].encode()))
         if "origin" in headers:
             raw += self._cors(scope, headers)
         fixed = SECURITY if "Cache-Control" not in answer.headers else KEPT

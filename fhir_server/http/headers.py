@@ -103,7 +103,7 @@ def _quality(text: str) -> float:
     return quality if 0 <= quality <= 1 else 0.0
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     """The weak ETag of a version."""
     return f'W/"{version}"'
 
@@ -113,7 +113,7 @@ def version_of(value: str) -> str:
     return value.strip().removeprefix("W/").strip('"')
 
 
-def matches_etag(value: str, version: int) -> bool:
+def matches_etag(value: str, version: int | str) -> bool:
     """Whether a list of ETags or `*` names the version."""
     return value.strip() == "*" or any(version_of(tag) == str(version) for tag in value.split(","))
 

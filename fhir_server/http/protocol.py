@@ -160,5 +160,5 @@ def uvicorn_settings(config: Config) -> dict[str, Any]:
         "timeout_keep_alive": config.idle_seconds,
         "timeout_graceful_shutdown": config.stop_seconds,
         "backlog": 2048,
-        "log_level": "warning",
+        "log_config": None,
     }

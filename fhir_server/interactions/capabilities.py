@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 from fhir_server.answers.respond import Response, resource_answer
+from fhir_server.answers.subsets import Subset, subset_asked, subset_body
 from fhir_server.config import Config
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import FORMATS
+from fhir_server.http.headers import etag, matches_etag
 from fhir_server.interactions.patch import PATCHES
 from fhir_server.store.terms import terms_of
 from profiles.json import encode
@@ -65,8 +68,11 @@ async def capabilities(
     if mode == "terminology":
         return resource_answer(await _terminology(context))
     names = tuple((type, tuple((row.name, row.url) for row in rows)) for type, rows in operations.items())
-    body = _body(context.config, context.registry, names, interactions)
-    return Response(200, {"Cache-Control": "no-cache"}, body)
+    body, mark = _part(_body(context.config, context.registry, names, interactions), subset_asked(request))
+    headers = {"Cache-Control": "no-cache", "ETag": etag(mark)}
+    if matches_etag(request.headers.get("if-none-match", ""), mark):
+        return Response(304, headers)
+    return Response(200, headers, body)
 
 
 async def _terminology(context: Context) -> Resource:
@@ -85,6 +91,13 @@ Names = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 @lru_cache(maxsize=4)  # 700 kB of text, made in a third of a second
 def _body(config: Config, registry: Registry, names: Names, interactions: frozenset[str]) -> bytes:
     return encode(statement(config, registry, dict(names), interactions))
+
+
+@lru_cache(maxsize=16)  # 10 ms for a part
+def _part(body: bytes, asked: Subset | None) -> tuple[bytes, str]:
+    """The statement or the part of it that was asked for, and a mark that changes with it."""
+    part = body if asked is None else subset_body(body, asked)
+    return part, hashlib.sha256(part).hexdigest()[:16]
 
 
 def statement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,14 +10,18 @@ from fhir_server import access
 from fhir_server.answers.links import PAGE
 from fhir_server.answers.paging import count_asked, page_url, self_url
 from fhir_server.answers.respond import EPOCH, Response, bundle, history_entry, milliseconds
+from fhir_server.answers.subsets import Subset, subset_body, subset_in
 from fhir_server.context import Context, Pairs, Request
+from fhir_server.http.headers import first
 from fhir_server.interactions.read import missing
 from fhir_server.store import Page, Store, Stored
 from profiles.outcome import FhirError
 from search.values import span
 
 PAGES = 20  # pages read for one that a caller with limits may see
-KNOWN = frozenset(("_since", "_at", "_count", "_page", "_format", "_pretty", "_sort"))
+ONCE = ("_since", "_at", "_count", "_summary", "_elements", "_sort")
+KNOWN = frozenset((*ONCE, "_page", "_format", "_pretty"))
+ORDERS = ("-_lastUpdated", "none")
 
 
 async def history(request: Request, context: Context) -> Response:
@@ -24,13 +29,14 @@ async def history(request: Request, context: Context) -> Response:
     token = request.first(PAGE)
     state = context.seal.open(token, _about(request)) if token else {}
     pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
+    asked = subset_in(pairs)
     page = await _visible(request, pairs, state.get("cursor"), context)
-    if not page.versions and not page.total and "_since" not in dict(pairs) and len(request.parts) == 3:
+    if not page.versions and not page.total and len(request.parts) == 3 and not await _is_known(request, context):
         raise missing(request)
     links = {"self": self_url(request, pairs, context, token)}
     if page.cursor is not None:
         links["next"] = page_url(request, context, {"query": pairs, "cursor": page.cursor}, _about(request))
-    entries = [history_entry(access.shown(request, context, stored), context) for stored in page.versions]
+    entries = [_entry(access.shown(request, context, stored), asked, context) for stored in page.versions]
     return Response(200, {}, bundle("history", entries, context, total=page.total, links=links))
 
 
@@ -38,33 +44,52 @@ def _about(request: Request) -> str:
     return f"history {'/'.join(request.parts)}{access.mark(request)}"
 
 
+def _entry(stored: Stored, asked: Subset | None, context: Context) -> bytes:
+    if asked is not None and stored.body is not None:
+        stored = replace(stored, body=subset_body(stored.body, asked))
+    return history_entry(stored, context)
+
+
+async def _is_known(request: Request, context: Context) -> bool:
+    """Whether there ever was such a resource that the caller may see, though no version of the time asked for."""
+    stored = await context.store.get(*request.parts[:2])
+    return stored is not None and await access.sees(request, context, stored)
+
+
+def _count(pairs: Pairs, context: Context) -> int:
+    return 0 if first(pairs, "_summary") == "count" else count_asked(pairs, context.config)
+
+
 async def _visible(request: Request, pairs: Pairs, cursor: Any, context: Context) -> Page:
     """A page of what the caller may see, each version judged by its own content.
 
     Pages are read on until one is full, at most twenty; a total is told only where all of it was seen.
     """
-    page = await _page(request, pairs, cursor, context)
-    if access.sees_everything(request, context):
+    count, sees_all = _count(pairs, context), access.sees_everything(request, context)
+    size = count if sees_all else count or context.config.max_count  # where none are shown all are still counted
+    page = await _page(request, pairs, cursor, size, context)
+    if sees_all:
         return page
-    count = count_asked(pairs, context.config)
     found: list[Stored] = []
-    for _ in range(PAGES):
+    for turn in range(PAGES):
+        if turn:
+            page = await _page(request, pairs, page.cursor, size, context)
         found += [stored for stored in page.versions if await access.sees(request, context, stored)]
-        if page.cursor is None or len(found) > count:
+        if page.cursor is None or len(found) > count > 0:
             break
-        page = await _page(request, pairs, page.cursor, context)
+    total = len(found) if cursor is None and page.cursor is None else None
+    if count == 0:
+        return Page([], total, None)
     if len(found) > count:
         last = found[count - 1]
         after = (last.version,) if len(request.parts) == 3 else (milliseconds(last.at), f"{last.type}/{last.id}")
         return Page(found[:count], None, after)
-    return Page(found, len(found) if cursor is None and page.cursor is None else None, page.cursor)
+    return Page(found, total, page.cursor)
 
 
-async def _page(request: Request, pairs: Pairs, cursor: Any, context: Context) -> Page:
+async def _page(request: Request, pairs: Pairs, cursor: Any, count: int, context: Context) -> Page:
     named = dict(pairs)
-    unknown = sorted(set(named) - KNOWN)
-    if unknown and request.prefer.handling != "lenient":
-        raise FhirError("not-supported", f"{unknown[0]} is no parameter of history.", unknown[0])
+    _check(pairs, request)
     type, id = (*request.parts[:-1], None, None)[:2]
     store = context.store
     if not isinstance(store, Store):
@@ -74,9 +99,24 @@ async def _page(request: Request, pairs: Pairs, cursor: Any, context: Context) -
         id,
         since=moment("_since", named["_since"])[0] if "_since" in named else None,
         at=moment("_at", named["_at"]) if "_at" in named else None,
-        count=count_asked(pairs, context.config),
+        count=count,
         cursor=cursor,
     )
+
+
+def _check(pairs: Pairs, request: Request) -> None:
+    """Refuse what no history knows, what it knows but once, and an order that it does not have."""
+    names = [name for name, _ in pairs]
+    unknown = sorted(set(names) - KNOWN)
+    if unknown and request.prefer.handling != "lenient":
+        raise FhirError("not-supported", f"{unknown[0]} is no parameter of history.", unknown[0])
+    twice = [name for name in ONCE if names.count(name) > 1]
+    if twice:
+        raise FhirError("invalid", f"{twice[0]} is given more than once.", f"http.{twice[0]}")
+    order = first(pairs, "_sort")
+    if order is not None and order not in ORDERS:
+        text = f"_sort={order} is not possible: a history comes newest first."
+        raise FhirError("not-supported", text, "http._sort")
 
 
 def moment(name: str, text: str) -> tuple[datetime, datetime]:

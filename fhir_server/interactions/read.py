@@ -23,7 +23,7 @@ async def vread(request: Request, context: Context) -> Response:
     """One version; a deleted resource still shows the versions before its delete."""
     type, id, _, version = request.parts
     number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-    stored = await context.store.get_version(type, id, number) if number else None
+    stored = await context.store.get_version(type, id, number) if str(number) == version else None
     return await _shown(stored, request, context)
 
 

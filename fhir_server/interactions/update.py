@@ -126,6 +126,7 @@ async def _update_match(found: Stored | None, resource: Resource, request: Reque
         raise FhirError("invalid", f"The id in the body is {own}, and the criteria match another resource.", "id")
     id = found.id if found is not None else own
     if id is None:
+        check_if_match(request, None)
         await access.admit(request, context, "create")
         await access.may_store(request, context, resource, "c")
         return await create_new(resource, request.assigned or context.new_id(), request, context, "PUT")

@@ -38,6 +38,27 @@ async def test_a_history_of_the_server_shows_granted_types_alone(hospital: Hospi
     assert len(kinds_of(await hospital.ask(hospital.admin, "GET", "_history?_count=100"))) > 8
 
 
+@pytest.mark.parametrize("others", [19, 20, 21, 41])
+async def test_a_history_skips_nothing_behind_what_is_hidden(hospital: Hospital, others: int) -> None:
+    """However many versions of others stand before one's own, the links lead to it, and it is counted."""
+    await hospital.ask(hospital.admin, "PUT", "Basic/own", basic("own", "P1"))
+    for n in range(others):
+        await hospital.ask(hospital.admin, "PUT", f"Basic/b{n}", basic(f"b{n}", "P2"))
+    found, url = [], "Basic/_history?_count=1"
+    while url:
+        page = content(await hospital.ask(hospital.app(), "GET", url))
+        found += [row["resource"]["id"] for row in page.get("entry", ())]
+        url = next((link["url"] for link in page["link"] if link["relation"] == "next"), "")
+    assert found == ["own"]
+    counted = content(await hospital.ask(hospital.app(), "GET", "Basic/_history?_summary=count"))
+    assert (counted["total"], "entry" in counted) == (1, False)
+
+
+def basic(identity: str, patient: str) -> dict[str, Any]:
+    subject = reference(f"Patient/{patient}")
+    return {"resourceType": "Basic", "id": identity, "code": {"text": "x"}, "subject": subject}
+
+
 async def test_a_history_of_the_server_keeps_consents_about_one_type(hospital: Hospital) -> None:
     """Who sees every Patient, but not this patient's conditions, does not find them in the history of the server."""
     consent = {
