@@ -172,8 +172,12 @@ async def authenticate(realm: Realm, form: Mapping[str, str], authorization: str
 def _unauthorized(method: str) -> OAuth2Error:
     """A challenge is sent only to who used it: in a browser it would open a login window of its own."""
     text = "The client could not be authenticated."
-    basic = method == "client_secret_basic"
-    return InvalidClientError(description=text, status_code=401) if basic else refused(text)
+    return _challenged(text) if method == "client_secret_basic" else refused(text)
+
+
+def _challenged(text: str) -> OAuth2Error:
+    """The same to who used Basic; `portal` adds the challenge (RFC 6749 §5.2)."""
+    return InvalidClientError(description=text, status_code=401)
 
 
 def _presented(form: Mapping[str, str], authorization: str | None) -> tuple[str, str, str]:
@@ -197,10 +201,10 @@ def _basic(encoded: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
     except ValueError as error:
-        raise refused("The Authorization header is not Basic.") from error
+        raise _challenged("The Authorization header is not Basic.") from error
     name, colon, secret = text.partition(":")
     if not colon:
-        raise refused("The Authorization header is not Basic.")
+        raise _challenged("The Authorization header is not Basic.")
     return unquote_plus(name), unquote_plus(secret)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from authlib.oauth2 import OAuth2Error
 
 from smart_auth import scopes
-from smart_auth.clients import GRANTS, KIND_OF, invalid, redirectable, save
+from smart_auth.clients import GRANTS, KIND_OF, check, invalid, redirectable, save
 from smart_auth.realm import Realm, Record, digest
 
 # What a client that registers itself may have without an administrator: apps for people, no backend access.
@@ -25,18 +25,22 @@ async def register(realm: Realm, request: Any, token: str | None) -> dict[str, A
     """Dynamic registration (RFC 7591 §3) under the realm's policy: `open`, `token` or `off`."""
     if realm.registration == "off":
         raise OAuth2Error(error="access_denied", description="Registration is off; ask the operator.", status_code=403)
-    if realm.registration == "token" and not await _initial(realm, token):
-        raise OAuth2Error(
-            error="invalid_token", description="Registration needs an initial access token.", status_code=401
-        )
+    key = digest(token or "")
+    invited = realm.registration == "token"
+    if invited and await realm.records.get("registrations", key) is None:
+        raise _uninvited()
     fields = _metadata(realm, request)
+    check(fields)
+    if invited and await realm.records.take("registrations", key) is None:
+        raise _uninvited()
     client_id = realm.secret(12)
     _, secret = await save(realm, client_id, fields)
     return _registered(client_id, secret, fields, request, int(realm.now().timestamp()))
 
 
-async def _initial(realm: Realm, token: str | None) -> bool:
-    return token is not None and await realm.records.take("registrations", digest(token)) is not None
+def _uninvited() -> OAuth2Error:
+    text = "Registration needs an initial access token."
+    return OAuth2Error(error="invalid_token", description=text, status_code=401)
 
 
 async def invite(realm: Realm, days: int = 7) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749.errors import InvalidClientError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -20,6 +21,7 @@ from smart_auth.realm import Realm, Record
 
 MAX_FORM = 65_536
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+BASIC = 'Basic realm="FHIR", charset="UTF-8"'
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -200,10 +202,10 @@ async def preflight(portal: Portal, request: Request) -> Response:
 
 
 def _challenge(error: OAuth2Error) -> dict[str, str]:
-    """The challenge of Basic (RFC 6749 §5.2), or that of a protected resource (RFC 6750 §3)."""
+    """The challenge of Basic (RFC 6749 §5.2, RFC 7617 §2), or that of a protected resource (RFC 6750 §3)."""
     if error.error in ("invalid_token", "insufficient_scope"):
         return {"WWW-Authenticate": f'Bearer error="{error.error}"'}
-    return {name: value for name, value in error.get_headers() if name == "WWW-Authenticate"}
+    return {"WWW-Authenticate": BASIC} if isinstance(error, InvalidClientError) else {}
 
 
 def human(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Response]]) -> Endpoint:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fhir_server.store import Store
-from smart_auth import clients, principals
+from smart_auth import clients, principals, registration
 from smart_auth.realm import Fetched
 from tests.smart_world import (
     APP,
@@ -163,6 +163,27 @@ async def test_a_registration_is_told_whole(store: Store) -> None:
     bare = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
     plain = (await world.browser().http.post("/auth/register", json=bare)).json()
     assert not {"initiate_login_uri", "post_logout_redirect_uris"} & plain.keys()
+
+
+async def test_an_invitation_is_not_used_up_by_a_mistake(store: Store) -> None:
+    """A registration that is refused for what is in it can be tried again; one that was made cannot."""
+    world = await make_world(store, registration="token")
+    headers = {"Authorization": f"Bearer {await registration.invite(world.realm)}"}
+    statuses = []
+    for uri in ("http://app.example/cb", CALLBACK, CALLBACK):
+        given = {"redirect_uris": [uri], "token_endpoint_auth_method": "none"}
+        answer = await world.browser().http.post("/auth/register", json=given, headers=headers)
+        statuses.append(answer.status_code)
+    assert statuses == [400, 201, 401]
+
+
+@pytest.mark.parametrize("header", ["Basic d2ViOng=", "Basic !", "Basic d2Vi"])
+async def test_a_challenge_of_basic_has_a_realm(browser: Browser, header: str) -> None:
+    """RFC 6749 §5.2: who used the Authorization header is challenged; RFC 7617 §2: "realm" is "REQUIRED"."""
+    form = {"grant_type": "authorization_code", "code": "x"}
+    answer = await browser.http.post("/auth/token", data=form, headers={"Authorization": header})
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert answer.headers["www-authenticate"].startswith('Basic realm="')
 
 
 async def test_a_logout_is_asked_for_by_the_app_of_the_hint(browser: Browser) -> None:
