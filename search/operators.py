@@ -10,7 +10,7 @@ from typing import Any
 from search.clauses import Between, Clause, OneOf, Some, after, every, some, starting, without
 from search.criteria import Criteria
 from search.params import Parameter
-from search.texts import EPOCH, LAST, cut, fold, precision
+from search.texts import EPOCH, LAST, cut, loose, precision
 from search.types import MATCH, missing
 from search.types.date import periods, points
 from search.types.string import KEPT, LONG
@@ -60,7 +60,7 @@ OWN: dict[str, Callable[[Criteria, str | None, str, str], Clause]] = {"_id": _by
 def by_prefix(prefix: str) -> Row:
     def row(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
         if parameter.type == "string" and prefix in BESIDE:
-            return some(Between(*BESIDE[prefix](key, fold(value)[:KEPT])) for key in parameter.keys)
+            return some(Between(*BESIDE[prefix](key, loose(value)[:KEPT])) for key in parameter.keys)
         if parameter.type not in ("date", "number", "quantity"):
             raise invalid(
                 f"_filter: {prefix} compares dates, numbers and quantities; {parameter.code} is a {parameter.type}"
@@ -82,7 +82,7 @@ BESIDE: dict[str, Callable[[str, str], tuple[str, str]]] = {
 def equal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
     """`eq`: a string is the whole field, case and accents aside."""
     if parameter.type == "string":
-        return OneOf(tuple(key + cut(fold(value)) for key in parameter.keys))
+        return OneOf(tuple(key + cut(loose(value)) for key in parameter.keys))
     text = value.replace(",", r"\,") if parameter.type == "composite" else escaped(coded(value))
     return MATCH[(parameter.type, "")](parameter, text, criteria.around)
 
@@ -152,14 +152,14 @@ def strings_only(how: str) -> Row:
             return MATCH["string", IN_STRINGS[how]](parameter, escaped(value).replace("|", "\\|"), criteria.around)
         if parameter.type not in ("string", "uri", "token"):
             raise invalid(f"_filter: {how} compares strings; {parameter.code} is a {parameter.type}")
-        text = value if parameter.type == "uri" else fold(value)
+        text = value if parameter.type == "uri" else loose(value)
         if not text:
             raise invalid(f"_filter: {how} needs a text")
         tail = "|" if parameter.type == "token" else ""
         found = [STRINGS[how](key, text, tail) for key in parameter.keys]
         if parameter.type == "string":  # one that was cut has another end
             cuts = OneOf(tuple(key + LONG for key in parameter.keys))
-            found.append(every((cuts, holds(parameter, f"{how} {text!r}", lambda v: fold(v).endswith(text)))))
+            found.append(every((cuts, holds(parameter, f"{how} {text!r}", lambda v: loose(v).endswith(text)))))
         return some(found)
 
     return row

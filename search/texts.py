@@ -138,6 +138,28 @@ def fold(text: str) -> str:
     return " ".join(text.split())
 
 
+class _Unpunctuated(dict[int, int | None]):
+    """What becomes of each character: punctuation nothing, others themselves; worked out when one is met."""
+
+    def __missing__(self, char: int) -> int | None:
+        kept = None if unicodedata.category(chr(char))[0] == "P" else char
+        self[char] = kept
+        return kept
+
+
+_UNPUNCTUATED = _Unpunctuated()
+
+
+def loose(text: str) -> str:
+    """A string as strings are compared: folded, and without punctuation, unless it is nothing else."""
+    folded = fold(text)
+    bare = folded.translate(_UNPUNCTUATED)
+    if bare == folded:
+        return folded
+    bare = " ".join(bare.split())
+    return (bare if bare.isascii() else fold(bare)) or folded
+
+
 def cut(text: str) -> str:
     """The text, or its beginning and a hash of all of it where it is longer than an entry should be."""
     if len(text) <= LONGEST:

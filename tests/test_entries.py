@@ -17,7 +17,7 @@ from search.entries import MOST, compartment, entries
 from search.params import TYPE_CODES, Parameter, Registry
 from search.places import Route, Step
 from search.specials import SPECIALS
-from search.texts import EPOCH, LAST, bound, cut, fold, instant, instant_of, number
+from search.texts import EPOCH, LAST, bound, cut, fold, instant, instant_of, loose, number
 from search.types.date import point
 from search.values import span
 
@@ -57,6 +57,7 @@ def test_dates_begin_where_they_say(when: datetime, length: int, zone: int) -> N
 def test_folding_is_done_once(text: str) -> None:
     """A folded string folds to itself, and an entry is never longer than its bound."""
     assert fold(fold(text)) == fold(text)
+    assert loose(loose(text)) == loose(text)
     assert len(cut(fold(text))) <= 220
 
 

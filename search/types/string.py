@@ -1,4 +1,4 @@
-"""Strings: without case and accents, from the beginning (http://hl7.org/fhir/R4/search.html#string)."""
+"""Strings: without case, accents and punctuation, from the beginning (http://hl7.org/fhir/R4/search.html#string)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from search.clauses import Between, Clause, OneOf, after, every, some, starting
 from search.params import Parameter
-from search.texts import LONGEST, cut, fold
+from search.texts import LONGEST, cut, loose
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, unescape
 from search.walks import holds
@@ -21,7 +21,7 @@ LONG = "\x1e"
 
 def emit_string(key: str) -> Emit:
     def emit(value: Any, add: Add, base: str) -> None:
-        text = fold(value)
+        text = loose(value)
         add(key + cut(text))
         if len(text) > LONGEST:
             add(key + LONG)
@@ -35,13 +35,13 @@ def starts(parameter: Parameter, value: str, around: Around) -> Clause:
     found = some(starting(key + text[:KEPT]) for key in parameter.keys)
     if len(text) <= KEPT:
         return found
-    return every((found, holds(parameter, f"starts with {text!r}", lambda v: fold(v).startswith(text))))
+    return every((found, holds(parameter, f"starts with {text!r}", lambda v: loose(v).startswith(text))))
 
 
 def exact(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:exact`: the whole field, case and accents included; the entry finds the candidates."""
     text = unescape(value)
-    found = OneOf(tuple(key + cut(fold(text)) for key in parameter.keys))
+    found = OneOf(tuple(key + cut(loose(text)) for key in parameter.keys))
     return every((found, holds(parameter, f"is {text!r}", lambda v: v == text)))
 
 
@@ -50,12 +50,12 @@ def contains(parameter: Parameter, value: str, around: Around) -> Clause:
     text = folded(value)
     found = some(Between(key, after(key), parts=(text,)) for key in parameter.keys)
     cuts = OneOf(tuple(key + LONG for key in parameter.keys))
-    return some((found, every((cuts, holds(parameter, f"contains {text!r}", lambda v: text in fold(v))))))
+    return some((found, every((cuts, holds(parameter, f"contains {text!r}", lambda v: text in loose(v))))))
 
 
 def words(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:text`: each word of the value begins a word of the same field, in whatever order."""
-    asked = words_of(folded(value))
+    asked = words_of(unescape(value))
     if not asked:
         raise invalid(f"{value!r} has no letter to search for")
 
@@ -64,13 +64,13 @@ def words(parameter: Parameter, value: str, around: Around) -> Clause:
         return all(any(word.startswith(wanted) for word in said) for wanted in asked)
 
     cuts = OneOf(tuple(key + LONG for key in parameter.keys))
-    parts = [every(Between(key, after(key), parts=(word,)) for word in asked) for key in parameter.keys]
+    parts = [every(Between(key, after(key), parts=(loose(word),)) for word in asked) for key in parameter.keys]
     return every((some((*parts, cuts)), holds(parameter, f"text {value!r}", check)))
 
 
 def folded(value: str) -> str:
     """The value as entries are written; an empty one is no question."""
-    text = fold(unescape(value))
+    text = loose(unescape(value))
     if not text:
         raise invalid("A string to search for must not be empty")
     return text

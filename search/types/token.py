@@ -8,7 +8,7 @@ from typing import Any
 from profiles import model
 from search.clauses import NEVER, Between, Body, Clause, Coded, OneOf, Resource, after, every, some, starting, without
 from search.params import Parameter
-from search.texts import code, fold, system, token, tokens
+from search.texts import code, loose, system, token, tokens
 from search.types.reference import local
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, split, unescape
@@ -154,12 +154,12 @@ def of_type(parameter: Parameter, value: str, around: Around) -> Clause:
 
 def text_of(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:text`: the words of the concept's text, a coding's display or an identifier type's text begin with it."""
-    text = fold(unescape(value))
+    text = loose(unescape(value))
     if not text:
         raise invalid("A text to search for must not be empty")
 
     def check(resource: Resource) -> bool:
-        return any(starts_within(fold(t), text) for kind, v in values(resource, parameter) for t in texts_of(kind, v))
+        return any(starts_within(loose(t), text) for kind, v in values(resource, parameter) for t in texts_of(kind, v))
 
     return every((some(starting(key) for key in parameter.keys), Body(check, f"{parameter.code} text {text!r}")))
 
