@@ -42,9 +42,20 @@ def _last_updated(criteria: Criteria, type_name: str | None, modifier: str, valu
 def _words(name: str) -> Special:
     def read(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:
         _unmodified(name, modifier)
-        return words_clause(name, unescape(value), type_name)
+        return some(words_clause(name, unescape(part), type_name) for part in _alternatives(value))
 
     return read
+
+
+def _alternatives(value: str) -> list[str]:
+    """The values between the commas; a comma between quotes is text."""
+    found: list[str] = []
+    for part in split(value, ","):
+        if found and found[-1].count('"') % 2:
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _filter(criteria: Criteria, type_name: str | None, modifier: str, value: str) -> Clause:

@@ -92,7 +92,7 @@ def stretches(value: str) -> list[Between]:
         found = _in_base(question, unit)
         if found:
             return found
-    parts = [f"{SEPARATOR}{unit}|{system(uri)}{UNIT}"] if uri else _any_system(unit)
+    parts = [f"{SEPARATOR if unit else ''}{unit}|{system(uri)}{UNIT}"] if uri else _any_system(unit)
     return [Between(GIVEN + a, GIVEN + b, (part,) if part else ()) for a, b in bounds(*question) for part in parts]
 
 
@@ -114,8 +114,8 @@ def _in_base(question: Question, unit: str) -> list[Between]:
 def asked_quantity(value: str) -> tuple[Question, str, str]:
     """(number question, system, code) of `5.4`, `5.4||mg` or `5.4|http://unitsofmeasure.org|mg`."""
     parts = [unescape(p) for p in split(value, "|")]
-    if len(parts) not in (1, 3) or (len(parts) == 3 and not parts[2]):
-        raise invalid(f"{value!r} is not a quantity: number, number||unit or number|system|code")
+    if len(parts) not in (1, 3):
+        raise invalid(f"{value!r} is not a quantity: number, number||unit, number|system|code or number|system|")
     _, uri, unit = (*parts, "", "")[:3]
     return asked(parts[0]), uri, unit
 
@@ -144,7 +144,7 @@ def interval_matches(kind: str, found: dict[str, Any], value: str) -> bool:
     if unit and uri == UCUM and sample.get("system") == UCUM:
         return _same_kind(question, unit, ends, sample.get("code", ""))
     given = (sample.get("code"), sample.get("unit"))
-    fits = not unit or (unit in given if not uri else (unit, uri) == (given[0], sample.get("system")))
+    fits = uri in ("", sample.get("system")) and (not unit or (unit in given if not uri else unit == given[0]))
     return fits and interval_holds(*question, ends)
 
 
