@@ -19,6 +19,7 @@ from profiles.outcome import FhirError
 from search.values import span
 
 PAGES = 20  # pages read for one that a caller with limits may see
+LOOK = 100  # versions of such a page at least: of smaller ones the number would tell of what lies between
 ONCE = ("_since", "_at", "_count", "_summary", "_elements", "_sort")
 KNOWN = frozenset((*ONCE, "_page", "_format", "_pretty"))
 ORDERS = ("-_lastUpdated", "none")
@@ -66,7 +67,8 @@ async def _visible(request: Request, pairs: Pairs, cursor: Any, context: Context
     Pages are read on until one is full, at most twenty; a total is told only where all of it was seen.
     """
     count, sees_all = _count(pairs, context), access.sees_everything(request, context)
-    size = count if sees_all else count or context.config.max_count  # where none are shown all are still counted
+    most = context.config.max_count
+    size = count if sees_all else min(max(count, LOOK), most) if count else most  # where none are shown all are counted
     page = await _page(request, pairs, cursor, size, context)
     if sees_all:
         return page

@@ -91,6 +91,25 @@ async def versions(hospital: Hospital, caller: Caller, url: str) -> list[str]:
     ]
 
 
+async def test_pages_of_a_history_do_not_tell_what_lies_between(hospital: Hospital) -> None:
+    """However small the pages: none is empty because of others' versions, and the count is that of the own ones."""
+    ward = [observation("busy", "Patient/P2", note=[{"text": str(number)}]) for number in range(60)]
+    await put(hospital, observation("own1", "Patient/P1"), *ward, observation("own2", "Patient/P1"))
+    app = hospital.app("patient/*.rs")
+    url, sizes = "Observation/_history?_count=1&_since=2000-01-01", []
+    while url:
+        answer: Any = parse((await hospital.ask(app, "GET", url)).body)
+        sizes.append(len(answer.get("entry", ())))
+        url = next((link["url"] for link in answer["link"] if link["relation"] == "next"), "")
+    assert sizes == [1] * len(sizes)
+    for place, total in (("Observation/_history", len(sizes)), ("Observation/own1/_history", 1)):
+        answer = parse((await hospital.ask(app, "GET", f"{place}?_count=0")).body)
+        assert (answer["total"], answer.get("entry")) == (total, None)
+    everything: Any = parse((await hospital.ask(hospital.admin, "GET", "Observation/busy/_history?_count=0")).body)
+    assert everything["total"] == 60
+    assert (await hospital.ask(app, "GET", "Observation/busy/_history?_count=0")).status == 404
+
+
 async def test_t09_a_label_that_is_set_later_hides_the_versions_before(hospital: Hospital) -> None:
     """R4 resource-operation-meta-add.html: labels "apply access rules to existing versions of resources"."""
     early = observation("late", "Patient/P1", "secret")
