@@ -15,9 +15,10 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # `make run` is open to this machine; `make run AUTH=smart` asks for logins, and prints accounts and an app to try.
+# `make run PORT=9000` listens there; a PORT that merely stands in the environment is somebody else's.
 AUTH ?= none
 run: $(READY)
-	$(BIN)/fhir-server serve --demo --auth $(AUTH)
+	$(BIN)/fhir-server serve --demo --auth $(AUTH)$(if $(filter command line,$(origin PORT)), --port $(PORT))
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup

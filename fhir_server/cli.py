@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,21 @@ from fhir_server.commands.reindex import reindex
 from fhir_server.commands.users import GROUPS
 from profiles.outcome import FhirError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A standards-first FHIR R4 server on MongoDB.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def version(
+    ask: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda asked: _tell_version() if asked else None)
+    ] = False,
+) -> None:
+    """A standards-first FHIR R4 server on MongoDB."""
+
+
+def _tell_version() -> None:
+    typer.echo(f"fhir-server {metadata.version('fhir-server')}")
+    raise typer.Exit
 
 
 def serve(

@@ -15,12 +15,21 @@ def _line(_: Any, __: str, event: Any) -> str:
 
 
 class Passed(logging.Handler):
-    """Lines of uvicorn as ours; of an exception the name alone, since its message may hold patient data."""
+    """Lines of uvicorn as ours; of an exception name and place, since its message may hold patient data."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = record.exc_info[0] if record.exc_info else None
-        more = {} if kind is None else {"error": kind.__name__}
+        error = record.exc_info[1] if record.exc_info else None
+        more = {} if error is None else {"error": type(error).__name__, "place": places_of(error)}
         structlog.get_logger().log(record.levelno, record.getMessage().strip(), **more)
+
+
+def places_of(error: BaseException) -> list[str]:
+    """Where an error came from: files and lines, and no message, which may hold patient data."""
+    places, trace = [], error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places[-6:]
 
 
 def configure(level: str) -> None:

@@ -216,6 +216,17 @@ def test_what_cannot_begin_is_said_in_a_sentence(place: dict[str, str], tmp_path
         2,
         "'ftp://nowhere' is no base URL such as http://127.0.0.1:8000/fhir",
     )
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{sock.getsockname()[1]}/fhir"
+    started = time.monotonic()
+    done = run(place, "load", path, "--base-url", nobody)
+    assert (done.returncode, done.stderr.strip()) == (2, f"{nobody} does not answer: Connection refused")
+    assert time.monotonic() - started < 60, "it is not waited for as a busy one is"
+    with served(place) as base_url:
+        root = base_url.removesuffix("/fhir")
+        done = run(place, "load", path, "--base-url", root)
+        assert (done.returncode, done.stderr.strip()) == (2, f"There is no FHIR server at {root}. Is it {root}/fhir?")
     done = run(place, "load", tmp_path / "gone")
     assert done.returncode == 1
     assert "gone: No such file or directory" in done.stderr

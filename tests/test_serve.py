@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +13,11 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fhir_server.config import Config
 from fhir_server.serve import greeting
@@ -141,6 +145,33 @@ def test_a_database_that_does_not_answer_is_told_in_one_sentence() -> None:
         "--mongo", f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300", "--port", str(free_port())
     )
     assert "Traceback" not in said and "MongoDB" in said, said
+
+
+def test_a_data_folder_that_cannot_be_is_told_in_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "file" / "data"
+    folder.parent.write_text("no folder")
+    said = failing("--data", str(folder), "--port", str(free_port()))
+    assert f"The data folder {folder} cannot be used: Not a directory. Choose another with --data." in said, said
+    assert "mkdir" not in said and "Traceback" not in said, said
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_run_listens_where_it_is_told() -> None:
+    """PORT on the command line counts, and one that merely stands in the environment does not."""
+
+    def would_run(*words: str) -> str:
+        environment = os.environ | {"PORT": "1"}
+        root = Path(__file__).parent.parent
+        done = subprocess.run(["make", "-n", "run", *words], capture_output=True, text=True, cwd=root, env=environment)
+        return done.stdout.splitlines()[-1]
+
+    assert would_run().endswith("fhir-server serve --demo --auth none")
+    assert would_run("PORT=9000").endswith("fhir-server serve --demo --auth none --port 9000")
+
+
+def test_the_program_names_its_version() -> None:
+    said = subprocess.run([SERVE[0], "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == f"fhir-server {metadata.version('fhir-server')}\n"
 
 
 def test_a_missing_mongod_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import JSON, NDJSON, Format
 from fhir_server.http.headers import etag, http_date
 from fhir_server.http.lines import link
+from fhir_server.logs import places_of
 from fhir_server.store import Stored
 from profiles.json import encode
 from profiles.outcome import FhirError, Issue, operation_outcome
@@ -71,17 +72,8 @@ def failure(error: Exception, request: Request) -> Response:
         answer = outcome(error.issues, error.status)
         answer.headers.update(error.headers)
         return answer
-    log.error("unexpected", request=request.id, error=type(error).__name__, place=_place(error))
+    log.error("unexpected", request=request.id, error=type(error).__name__, place=places_of(error))
     return outcome([Issue("fatal", "exception", f"An unexpected error occurred; its id is {request.id}.")], 500)
-
-
-def _place(error: Exception) -> list[str]:
-    """Where an error came from: files and lines, and no message, which may hold patient data."""
-    places, trace = [], error.__traceback__
-    while trace is not None:
-        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return places[-6:]
 
 
 def rendered(answer: Response, format: Format, request: Request) -> Response:

@@ -106,6 +106,7 @@ async def reached(way: Way, folder: Path) -> AsyncIterator[tuple[Target, Journal
     if way.base_url:
         target = Http(way.base_url, way.connections, way.token)
         try:
+            await target.greet(way.base_url)
             yield target, Beside(folder, way.base_url, target), way.connections
         finally:
             await target.close()

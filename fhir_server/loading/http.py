@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from fhir_server.loading.answers import Answer, Message
+from profiles.outcome import FhirError
 
 SECONDS = 120  # until an answer is given up; a transaction of a thousand resources takes about one
+STARTING = 10  # seconds that a server may take until it listens
 BROKEN = 503  # what a lost connection counts as: the request is repeated
 LOCATION = re.compile(rb"([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})/_history/")
 JSON = "application/fhir+json"
@@ -28,6 +30,7 @@ class Http:
             raise ValueError(f"{base_url!r} is no base URL such as http://127.0.0.1:8000/fhir")
         self._parts = parts
         self._token = token
+        self.broken = ""  # why the last connection was lost
         self.witness = ""  # something that was stored, such as Patient/1
         self._threads = ThreadPoolExecutor(width, "load")
         self._local = threading.local()
@@ -36,6 +39,20 @@ class Http:
     async def send(self, message: Message) -> Answer:
         """The server's answer; a lost connection counts as a busy server."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._send, message)
+
+    async def greet(self, base_url: str) -> None:
+        """FhirError with one sentence where no FHIR server answers; one that is starting is waited for."""
+        hello = Message("GET", "metadata?_elements=fhirVersion", b"")
+        for _ in range(STARTING):
+            answer = await self.send(hello)
+            if answer.status != BROKEN:
+                break
+            await asyncio.sleep(1)
+        if answer.status == BROKEN and self.broken:
+            raise FhirError("transient", f"{base_url} does not answer: {self.broken}")
+        if answer.status in (404, 405) or (answer.status == 200 and b"CapabilityStatement" not in answer.body):
+            hint = "" if self._parts.path.strip("/") else f" Is it {base_url.rstrip('/')}/fhir?"
+            raise FhirError("not-found", f"There is no FHIR server at {base_url}.{hint}")
 
     async def lacks(self, witness: str) -> bool:
         """Whether the server has never heard of what it stored before: then it is not the same database."""
@@ -53,6 +70,7 @@ class Http:
         except (OSError, http.client.HTTPException) as error:
             self._connection().close()
             del self._local.connection
+            self.broken = getattr(error, "strerror", None) or type(error).__name__
             text = f'{{"issue":[{{"severity":"error","diagnostics":"no answer: {type(error).__name__}"}}]}}'
             return Answer(BROKEN, text.encode())
 

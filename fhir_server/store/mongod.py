@@ -231,9 +231,13 @@ def _url(socket: Path) -> str:
 
 def _claim(data: Path) -> tuple[Owner, Path]:
     data = data.resolve()
-    owner = Owner(data)
-    folder = data / "db"
-    folder.mkdir(exist_ok=True, mode=0o700)
+    try:
+        owner = Owner(data)
+        folder = data / "db"
+        folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        text = f"The data folder {data} cannot be used: {error.strerror}. Choose another with --data."
+        raise FhirError("exception", text) from None
     return owner, folder
 
 
