@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from profiles.fhirpath import compile as compile_path
 from profiles.outcome import FhirError
 from search.marks import MARK
 from search.params import TYPE_CODES, Atom, Parameter, Registry
@@ -14,7 +13,7 @@ from search.types import EMIT
 from search.types.composite import emit_composite, parts_of
 from search.types.reference import local
 from search.types.rows import Add, Emit, presence
-from search.walks import PASSES, at_route
+from search.walks import PASSES, at_route, evaluated
 from search.words import add_words
 
 # A resource with more values than this is refused: it would cost every later write and search (attack P21).
@@ -153,13 +152,13 @@ def _of_extension(atom: Atom) -> Emit:
 
 
 def _by_fhirpath(atom: Atom) -> Extractor:
-    expression = compile_path(atom.place.expression)
+    find = evaluated(atom.place.expression)
 
     def extract(resource: dict[str, Any], add: Add, base: str) -> None:
-        for node in expression(resource):
-            emit = EMIT.get((atom.kind, node.type))
-            if emit is not None and node.value is not None:
-                emit(atom.key)(node.value, add, base)
+        for type_name, value in find(resource):
+            emit = EMIT.get((atom.kind, type_name))
+            if emit is not None:
+                emit(atom.key)(value, add, base)
 
     return extract
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from profiles.fhirpath import FhirPathError
 from profiles.fhirpath import compile as compile_path
 from search.clauses import Body, Resource
 from search.params import Atom, Parameter
@@ -22,10 +23,37 @@ def values(resource: Resource, parameter: Parameter) -> Iterator[Typed]:
 def at_place(root: Resource, place: Place) -> Iterator[Typed]:
     """(FHIR type, value) at a place, seen from its root."""
     if place.expression:
-        for node in compile_path(place.expression)(root):
-            yield node.type, node.value
+        yield from evaluated(place.expression)(root)
     for route in place.routes:
         yield from ((route.type, value) for value in at_route(root, route))
+
+
+def evaluated(expression: str) -> Callable[[Resource], list[Typed]]:
+    """What finds the values of an expression; none in a resource on which it fails, as that is no fault of the
+    resource.
+    """
+    evaluate = compile_path(expression)
+
+    def find(resource: Resource) -> list[Typed]:
+        try:
+            nodes = evaluate(resource)
+        except FhirPathError:
+            return []
+        return [(OWN_TYPES.get(node.type, node.type), node.value) for node in nodes if node.value is not None]
+
+    return find
+
+
+# What functions such as count() and exists() give, as the types that elements have.
+OWN_TYPES = {
+    "System.Boolean": "boolean",
+    "System.Integer": "integer",
+    "System.Decimal": "decimal",
+    "System.String": "string",
+    "System.Date": "date",
+    "System.DateTime": "dateTime",
+    "System.Quantity": "Quantity",
+}
 
 
 def at_route(root: Resource, route: Route) -> Iterator[Any]:
