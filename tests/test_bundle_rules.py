@@ -150,6 +150,15 @@ async def test_faults_of_criteria_name_the_entry(context: Context, row: dict[str
     assert content(answer)["issue"][0]["expression"] == [place]
 
 
+async def test_an_entry_that_was_not_modified_has_no_resource(context: Context) -> None:
+    """ifModifiedSince of an entry is an instant, not the date of a header (R4 bundle.html)."""
+    await ask(context, "PUT", "Patient/p", patient(id="p"))
+    known = [entry("GET", "Patient/p", ifModifiedSince=f"{year}-01-01T00:00:00+01:00") for year in ("2999", "1999")]
+    rows = content(await ask(context, "POST", "", bundle_of("batch", *known)))["entry"]
+    assert [row["response"]["status"] for row in rows] == ["304 Not Modified", "200 OK"]
+    assert ["resource" in row for row in rows] == [False, True]
+
+
 @pytest.mark.parametrize("type", ["batch", "transaction"])
 async def test_a_head_in_a_bundle_has_no_body(context: Context, type: str) -> None:
     """The answer to HEAD is that of GET without the body (R4 http.html#head)."""

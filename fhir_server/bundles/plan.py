@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from fhir_server.http.criteria import Pairs, create_criteria
+from fhir_server.http.headers import http_date
 from profiles.model import RESOURCE_TYPES
 from profiles.model import field as field_of
 from profiles.outcome import FhirError
@@ -31,6 +33,7 @@ HEADERS = {
 # Canonicals stay as they were sent (R4 http.html#trules).
 LINKED = frozenset(("uri", "url", "oid", "uuid"))
 HISTORY = "/_history/"
+SINCE = "if-modified-since"
 PLACES = frozenset(("reference", "div"))
 ATTRIBUTE = re.compile(r"""(?<=\s)(href|src)(\s*=\s*)(["'])([^"']*)\3""", re.ASCII)
 
@@ -144,11 +147,21 @@ def _entry(number: int, row: Any, base: str) -> Entry:
         raise FhirError("required", f"{place} has no URL.", f"{place}.request.url", status=400)
     parts, query = split_url(url, base, place)
     headers = {HEADERS[name]: value for name, value in request.items() if name in HEADERS and isinstance(value, str)}
+    if SINCE in headers:
+        headers[SINCE] = _http_date(headers[SINCE])
     resource = _resource(row, method, place)
     full_url = row.get("fullUrl", "")
     name = full_url if isinstance(full_url, str) else ""
     is_operation = any(part.startswith("$") for part in parts)
     return Entry(number, method, parts, query, headers, resource, name, is_operation=is_operation)
+
+
+def _http_date(instant: str) -> str:
+    """The instant of an entry as the header has it; as it is where it is none, which is told elsewhere."""
+    try:
+        return http_date(datetime.fromisoformat(instant))
+    except (ValueError, OverflowError):
+        return instant
 
 
 def _resource(row: Mapping[str, Any], method: str, place: str) -> Resource | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fhir_server.answers.respond import Response, instant_text, location, outcome, version_headers
 from fhir_server.context import Context, Request, Resource
-from fhir_server.http.formats import sent
+from fhir_server.http.formats import JSON, sent
 from fhir_server.http.headers import version_of
 from fhir_server.store import New, Stored
 from fhir_server.writing.binaries import is_content, wrapped
@@ -24,11 +24,26 @@ RESOURCE_FIRST = ("resourceType", "id", "meta")
 
 async def incoming(request: Request, context: Context, type: str) -> Resource:
     """The resource of the request, of the type and valid; FhirError with every fault otherwise."""
-    resource = await body_of(request, context)
+    strange: list[Issue] = []
+    resource = await _read(request, context, strange)
     check_type(resource, type)
     if not request.checked:
-        refuse_faults(_placed(await faults(resource, type, request, context, len(request.body)), request, context))
+        found = await faults(resource, type, request, context, len(request.body))
+        refuse_faults(_placed([*strange, *found], request, context))
     return resource
+
+
+async def _read(request: Request, context: Context, strange: list[Issue]) -> Resource:
+    """The resource as sent; of an XML text with faults what can be read, and all that does not belong there."""
+    try:
+        return await body_of(request, context)
+    except FhirError:
+        if request.resource is not None or is_content(request) or sent(request) is JSON:
+            raise
+        resource = await body_of(request, context, strange)
+        if not strange:
+            raise
+        return resource
 
 
 def _placed(issues: list[Issue], request: Request, context: Context) -> list[Issue]:
