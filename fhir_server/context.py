@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -66,6 +66,7 @@ class Context:
 
     `pending` are the search parameters (urls) that older resources are still being indexed for.
     `trail` is the audit trail (None without one), `done` what a transaction has carried out and will have told of.
+    `later` are the checks of what a posted transaction leaves, put off to its end (None outside of one).
     """
 
     config: Config
@@ -78,3 +79,4 @@ class Context:
     pending: frozenset[str] = frozenset()
     trail: Any = None
     done: list[tuple[Request, str, Any]] = field(default_factory=list)
+    later: list[Callable[[], Awaitable[None]]] | None = None

@@ -61,8 +61,9 @@ async def conditional_delete(request: Request, context: Context) -> Response:
         found = [stored for stored in found if await access.sees(request, inner, stored)]
         _check_count(found, most, type)
         for stored in found:
-            await check_unreferenced(stored, inner)
             await inner.store.delete(type, stored.id, stored, instant(inner.now(), stored))
+        for stored in found:
+            await check_unreferenced(stored, inner)
         return len(found)
 
     return _gone(request, None, await atomically(context, work))

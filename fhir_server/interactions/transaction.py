@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from fhir_server.answers.respond import Response, bundle, failure
@@ -30,6 +30,7 @@ from fhir_server.writing.provenance import keep, names_source, source_of
 from fhir_server.writing.resource import check_type, is_same
 from profiles.outcome import FhirError, Issue
 
+Check: TypeAlias = Callable[[], Awaitable[None]]
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
 
 PARAMETER = "http."  # how an expression names a header or a parameter (R4 operationoutcome.html)
@@ -136,13 +137,27 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
     if any(HISTORY in slot.text for slot in made.slots):
         names |= await _versions(made, found, names, context)
         fill(made.slots, names, found.matches)
+    inner = replace(context, later=[])
+    checks: list[tuple[Entry, Check]] = []
     replies: dict[int, bytes] = {}
     for number, entry in enumerate(made.entries):
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         if not _is_after(entry):
-            replies[entry.number] = await _carry_out(entry, found, names, request, context, perform)
+            replies[entry.number] = await _carry_out(entry, found, names, request, inner, perform)
+            checks += [(entry, check) for check in inner.later or ()]
+            (inner.later or []).clear()
+    await _hold_to(checks)
     return replies
+
+
+async def _hold_to(checks: list[tuple[Entry, Check]]) -> None:
+    """Carry out what was put off until everything is there or gone."""
+    for entry, check in checks:
+        try:
+            await check()
+        except FhirError as error:
+            raise placed(error, entry) from error
 
 
 def _is_after(entry: Entry) -> bool:

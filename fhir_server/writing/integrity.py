@@ -1,9 +1,13 @@
-"""Referential integrity, when it is switched on (docs/security.md)."""
+"""Referential integrity, when it is switched on (docs/security.md).
+
+In a posted transaction what counts is what it leaves, so its checks wait for its end: the outcome does not depend on
+the order of its entries (http://hl7.org/fhir/R4/http.html#trules).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 from fhir_server import access
@@ -25,25 +29,45 @@ async def check_targets(
 
     What the caller may not see is not there either, unless the version `before` refers to it already.
     """
-    if not context.config.referential_integrity or not isinstance(context.store, Transaction):
+    if not context.config.referential_integrity:
         return
     own = f"{new.type}/{new.id}"
     wanted = {target for target in targets(resource, context.config.base) if target != own}
     known = targets(parse(before.body), context.config.base) if before is not None and before.body else set()
-    unseen = {name for name in sorted(wanted - known) if await access.reached(name, request, context) is None}
-    absent = sorted({*await context.store.touch(wanted - unseen), *unseen})
-    if absent:
-        raise FhirError("business-rule", f"The resource refers to {', '.join(absent)}, which is not known.", status=422)
+
+    async def check(store: Transaction) -> None:
+        unseen = {name for name in sorted(wanted - known) if await access.reached(name, request, context) is None}
+        absent = sorted({*await store.touch(wanted - unseen), *unseen})
+        if absent:
+            told = f"The resource refers to {', '.join(absent)}, which is not known."
+            raise FhirError("business-rule", told, status=422)
+
+    await _in_time(check, context)
 
 
 async def check_unreferenced(stored: Stored, context: Context) -> None:
     """Refuse to delete what another resource refers to; the answer does not name it, the caller may not see it."""
-    if not context.config.referential_integrity or not isinstance(context.store, Transaction):
+    if not context.config.referential_integrity:
         return
-    own = f"{stored.type}/{stored.id}"
-    await context.store.touch([own])
-    if await context.store.find_documents(referring(stored, context), projection={"_id": 1}, limit=1):
-        raise FhirError("conflict", f"{own} {REFERRED}")
+
+    async def check(store: Transaction) -> None:
+        own = f"{stored.type}/{stored.id}"
+        await store.touch([own])
+        if await store.find_documents(referring(stored, context), projection={"_id": 1}, limit=1):
+            raise FhirError("conflict", f"{own} {REFERRED}")
+
+    await _in_time(check, context)
+
+
+async def _in_time(check: Callable[[Transaction], Awaitable[None]], context: Context) -> None:
+    """Now, or at the end of the posted transaction; never outside of the database's."""
+    store = context.store
+    if not isinstance(store, Transaction):
+        return
+    if context.later is None:
+        await check(store)
+    else:
+        context.later.append(partial(check, store))
 
 
 def referring(stored: Stored, context: Context) -> dict[str, Any]:
