@@ -103,7 +103,7 @@ def _explain(reading: Reading, name: str, value: str) -> None:
 
 def _type(reading: Reading, name: str, value: str) -> None:
     """Read before the rest (`_types`); here only its place in a search that already has a type."""
-    if len(reading.types) == 1 and value != reading.types[0]:
+    if len(reading.types) == 1 and reading.types[0] not in value.split(","):
         raise FhirError("invalid", f"_type: this search is already on {reading.types[0]}")
 
 

@@ -39,7 +39,7 @@ def point(text: str) -> str:
     zone = text[-6:] if text[-6] in "+-" else "Z"
     if zone != "Z":
         second -= offset(zone) // 1000
-        day, second = day + second // 86_400, second % 86_400
+        day, second = (day + second // 86_400, second % 86_400) if day * 86_400 + second >= 0 else (0, 0)
     if second >= 86_400:  # a leap second
         day, second = day + 1, second - 86_400
     if text[19] != ".":

@@ -44,10 +44,19 @@ def in_base_units(value: Decimal, unit: str) -> tuple[Decimal, str] | None:
     """The value in UCUM base units, to 16 digits, and the units."""
     factor = _factor(unit)
     if factor is None:
+        if _falls(unit):
+            return None
         found = ucum.canonical(value, unit)
         return (_ROUNDED.plus(found[0]), found[1]) if found else None
     up, down, units = factor
     return _ROUNDED.divide(_EXACT.multiply(value, up), down), units
+
+
+@lru_cache(maxsize=256)
+def _falls(unit: str) -> bool:
+    """Whether a greater number is less in base units, as of `[pH]`: comparing would go the other way round."""
+    one, two = (ucum.canonical(Decimal(n), unit) for n in (1, 2))
+    return bool(one and two and two[0] < one[0])
 
 
 def quantity_texts(value: dict[str, Any]) -> list[str]:
@@ -141,7 +150,9 @@ def interval_matches(kind: str, found: dict[str, Any], value: str) -> bool:
         return False
     question, uri, unit = asked_quantity(value)
     ends, sample = ENDS[kind](found)
-    if unit and uri == UCUM and sample.get("system") == UCUM:
+    if kind == "SampledData" and ends == (None, None):  # no number among the data
+        return False
+    if unit and uri == UCUM and sample.get("system") == UCUM and in_base_units(question[2], unit):
         return _same_kind(question, unit, ends, sample.get("code", ""))
     given = (sample.get("code"), sample.get("unit"))
     fits = uri in ("", sample.get("system")) and (not unit or (unit in given if not uri else unit == given[0]))
