@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
-from tests.shell import ask, content, context_on, id_of, patient, text_of
+from tests.shell import ask, bundle_of, content, context_on, entry, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +85,24 @@ async def test_if_match_is_for_what_there_is(context: Context) -> None:
     id = id_of(await ask(context, "PUT", url, KNOWN))
     changed = await ask(context, "PUT", url, KNOWN | {"active": True}, if_match='W/"1"')
     assert (changed.status, content(changed)["id"]) == (200, id)
+
+
+@pytest.mark.parametrize("bundle", ["", "batch", "transaction"])
+async def test_if_match_guards_a_conditional_delete(context: Context, bundle: str) -> None:
+    """What was changed since the client looked is not deleted; where nothing is left, all is well."""
+    url = "Patient?identifier=http://h|1"
+    await ask(context, "POST", "Patient", KNOWN)
+
+    async def deleted(tag: str) -> int:
+        if not bundle:
+            return (await ask(context, "DELETE", url, if_match=tag)).status
+        answer = await ask(context, "POST", "", bundle_of(bundle, entry("DELETE", url, ifMatch=tag)))
+        return answer.status if answer.status > 200 else int(content(answer)["entry"][0]["response"]["status"][:3])
+
+    assert await deleted('W/"2"') == 412
+    assert content(await ask(context, "GET", url))["total"] == 1
+    assert [await deleted('W/"1"'), await deleted('W/"1"')] == [204, 204]
+    assert content(await ask(context, "GET", url))["total"] == 0
 
 
 async def test_the_statement_has_an_etag(context: Context) -> None:

@@ -61,6 +61,8 @@ async def conditional_delete(request: Request, context: Context) -> Response:
         found = [stored for stored in found if await access.sees(request, inner, stored)]
         _check_count(found, most, type)
         for stored in found:
+            check_if_match(request, stored)
+        for stored in found:
             await inner.store.delete(type, stored.id, stored, instant(inner.now(), stored))
         for stored in found:
             await check_unreferenced(stored, inner)
