@@ -46,6 +46,14 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
     return allowed
 
 
+def clause_of_condition(request: Request, context: Context, kind: str) -> Callable[[str], Clause] | None:
+    """The same for the criteria of a conditional interaction: they search, so who only reads finds nothing by them."""
+    caller = caller_of(request, context)
+    if caller is not None and caller.gate.grants(caller, kind, "r") and not caller.gate.grants(caller, kind, "s"):
+        raise refused(f"Conditions search, which is not granted for {kind}.")
+    return clause_of(replace(request, method="GET", parts=(kind,)), context)
+
+
 async def sees(request: Request, context: Context, stored: Stored) -> bool:
     """Whether this version exists for the caller; what does not is answered like what was never there."""
     caller = caller_of(request, context)

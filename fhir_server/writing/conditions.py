@@ -43,7 +43,7 @@ async def matching(type: str, pairs: Pairs, request: Request, context: Context, 
     if unfinished:
         text = f"{min(unfinished)} is being indexed: resources may be missed, and what is there written twice."
         raise FhirError("transient", text, headers={"Retry-After": "30"})
-    visible = access.clause_of(request, context)
+    visible = access.clause_of_condition(request, context, type)
     found = await find(context.store, query, registry=context.registry, access=visible)
     return list(found.matches[:limit])
 

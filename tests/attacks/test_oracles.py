@@ -10,9 +10,11 @@ import pytest
 from fhir_server.access.gate import Caller
 from fhir_server.store import Store
 from profiles.json import parse
-from tests.hospital import RESTRICTED, Hospital, observation, open_hospital, reference
+from tests.hospital import LAB, RESTRICTED, Hospital, observation, open_hospital, reference
+from tests.shell import bundle_of, entry
 
 pytestmark = pytest.mark.anyio
+LAB_TOKEN = "http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
 SECRET = {"security": [RESTRICTED]}
 TAG = {"system": "http://t", "code": "seen"}
 
@@ -89,6 +91,23 @@ async def versions(hospital: Hospital, caller: Caller, url: str) -> list[str]:
     return [
         row["resource"]["meta"]["versionId"] for row in rows if row["fullUrl"].endswith("/late") and "resource" in row
     ]
+
+
+async def test_s01_who_only_reads_does_not_search_by_conditions(hospital: Hospital) -> None:
+    """Reading by id is not searching: criteria of writes and references are refused, granular ones find their part."""
+    new = {"resourceType": "Patient", "name": [{"family": "Bell"}]}
+    seen = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "category": [LAB]}
+    about = seen | {"subject": reference("Patient?family=Bell")}
+    bundle = bundle_of("transaction", entry("POST", "Observation", about))
+    for scope, status in (("user/Patient.cru user/Observation.crus", 403), ("user/*.cruds", 200)):
+        caller = hospital.caller(scope, "Admin", user="root")
+        asked = await hospital.ask(caller, "POST", "Patient", new, if_none_exist="family=Bell")
+        assert asked.status == status
+        assert (await hospital.ask(caller, "POST", "", bundle)).status == status
+        assert (await hospital.ask(caller, "PUT", "Patient?family=Bell", new)).status == status
+    mixed = hospital.caller(f"user/Observation.cr user/Observation.s?category={LAB_TOKEN}", "Admin", user="root")
+    for criteria, status in (("_id=v1", 201), ("_id=o1", 200)):
+        assert (await hospital.ask(mixed, "POST", "Observation", seen, if_none_exist=criteria)).status == status
 
 
 async def test_pages_of_a_history_do_not_tell_what_lies_between(hospital: Hospital) -> None:
