@@ -87,6 +87,14 @@ async def test_if_match_is_for_what_there_is(context: Context) -> None:
     assert (changed.status, content(changed)["id"]) == (200, id)
 
 
+async def test_if_none_match_is_for_what_there_is_not(context: Context) -> None:
+    """`*` creates only, and a version is the one that must not be current (RFC 9110 §13.1.2)."""
+    again = patient(id="p", birthDate="1980")
+    for tag, status in (("*", 201), ("*", 412), ('W/"4"', 412), ('"3", W/"4"', 412), ('W/"3"', 200)):
+        assert (await ask(context, "PUT", "Patient/p", again, if_none_match=tag)).status == status
+        again = again | {"gender": "other"}
+
+
 @pytest.mark.parametrize("bundle", ["", "batch", "transaction"])
 async def test_if_match_guards_a_conditional_delete(context: Context, bundle: str) -> None:
     """What was changed since the client looked is not deleted; where nothing is left, all is well."""

@@ -37,3 +37,20 @@ async def test_xml_that_is_none_has_one_fault(store: Store) -> None:
     answer = await ask(context_on(store), "POST", "Patient", FAULTY[:-4], content_type=XML)
     assert (answer.status, len(content(answer)["issue"])) == (400, 1)
     assert text_of(answer).startswith("The XML is not well-formed")
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_every_fault_of_an_xml_bundle_is_named(store: Store, kind: str) -> None:
+    """A text with faults is not carried out, not even what could be read of it."""
+    patient = FAULTY.decode().replace(' xmlns="http://hl7.org/fhir"', "")
+    request = '<request><method value="POST"/><url value="Patient"/></request>'
+    sent = (
+        f'<Bundle xmlns="http://hl7.org/fhir"><foo/><type value="{kind}"/>'
+        f"<entry><resource>{patient}</resource>{request}</entry></Bundle>"
+    )
+    context = context_on(store)
+    answer = await ask(context, "POST", "", sent.encode(), content_type=XML)
+    places = [issue["expression"][0] for issue in content(answer)["issue"]]
+    inside = [f"Bundle.entry[0].resource.{name}" for name in ("bork", "active", "gender")]
+    assert (answer.status, places) == (400, ["Bundle.foo", *inside])
+    assert content(await ask(context, "GET", "Patient"))["total"] == 0

@@ -15,8 +15,9 @@ from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import chosen
 from fhir_server.interactions.transaction import transaction
 from fhir_server.writing.provenance import HEADER, names_source
-from fhir_server.writing.resource import body_of, check_type
-from profiles.outcome import FhirError
+from fhir_server.writing.resource import as_sent, check_type
+from profiles.outcome import FhirError, Issue
+from profiles.validate import check
 
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
 
@@ -25,8 +26,11 @@ FORBIDDEN = ("batch", "transaction")
 
 async def bundle(request: Request, context: Context, perform: Perform) -> Response:
     """The answer to a posted Bundle, by its type."""
-    sent = await body_of(request, context)
+    strange: list[Issue] = []
+    sent = await as_sent(request, context, strange)
     check_type(sent, "Bundle")
+    if strange:
+        raise FhirError.of([*strange, *check(sent)])
     if request.in_bundle:
         raise FhirError("not-supported", "A Bundle inside a Bundle is not carried out.")
     type = sent.get("type")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fhir_server import access
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
+from fhir_server.http.headers import matches_etag
 from fhir_server.interactions.create import create_new
 from fhir_server.interactions.read import missing
 from fhir_server.store import Stored, instant
@@ -83,10 +84,12 @@ async def _check_first(resource: Resource, deleted: Stored | None, request: Requ
 
 
 def _check_none_match(request: Request, current: Stored | None) -> None:
-    """`If-None-Match: *` on an update creates only."""
+    """`If-None-Match: *` on an update creates only; a version is the one not to be replaced (RFC 9110 §13.1.2)."""
     value = request.headers.get("if-none-match")
-    if value is not None and value.strip() == "*" and current is not None and not current.deleted:
-        raise FhirError("conflict", f"{current.type}/{current.id} exists already.", status=412)
+    if value is None or current is None or current.deleted or not matches_etag(value, current.version):
+        return
+    told = "exists already" if value.strip() == "*" else f"is at version {current.version}, which If-None-Match names"
+    raise FhirError("conflict", f"{current.type}/{current.id} {told}.", status=412)
 
 
 async def replace_version(

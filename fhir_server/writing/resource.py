@@ -25,7 +25,7 @@ RESOURCE_FIRST = ("resourceType", "id", "meta")
 async def incoming(request: Request, context: Context, type: str) -> Resource:
     """The resource of the request, of the type and valid; FhirError with every fault otherwise."""
     strange: list[Issue] = []
-    resource = await _read(request, context, strange)
+    resource = await as_sent(request, context, strange)
     check_type(resource, type)
     if not request.checked:
         found = await faults(resource, type, request, context, len(request.body))
@@ -33,7 +33,7 @@ async def incoming(request: Request, context: Context, type: str) -> Resource:
     return resource
 
 
-async def _read(request: Request, context: Context, strange: list[Issue]) -> Resource:
+async def as_sent(request: Request, context: Context, strange: list[Issue]) -> Resource:
     """The resource as sent; of an XML text with faults what can be read, and all that does not belong there."""
     try:
         return await body_of(request, context)
