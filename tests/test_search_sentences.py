@@ -8,6 +8,9 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
+from fhir_server.store.find.page import find
+from search.clauses import ALWAYS
+from search.query import parse
 from tests.shell import BASE, ask, content, context_on
 
 pytestmark = pytest.mark.anyio
@@ -140,3 +143,40 @@ async def test_what_others_decide_is_asked_of_contained_resources_too(
     assert ("holder" in both) is bool(found)
     shown = await bundle(context, f"{url}&_contained=true&_containedType=contained")
     assert matches(shown) == ["oc" if url.startswith("Obs") else "in" for _ in found]
+
+
+async def included(context: Context, url: str) -> list[tuple[str, str]]:
+    """The names and versions of what a search includes."""
+    rows = [e["resource"] for e in (await bundle(context, url))["entry"] if e["search"]["mode"] == "include"]
+    return [(f"{r['resourceType']}/{r['id']}", r["meta"]["versionId"]) for r in rows]
+
+
+async def test_the_version_that_a_reference_names_is_included(context: Context) -> None:
+    """#versions: "If a resource has a reference that is versioned and _include is performed, the specified version
+    SHOULD be provided"; others get the one of today.
+    """
+    ross = {"resourceType": "Patient", "id": "p", "name": [{"family": "Ross"}], "gender": "female"}
+    for family in ("Poe", "Ash"):
+        await ask(context, "PUT", "Patient/p", ross | {"name": [{"family": family}]})
+    for id_, reference in (
+        ("v1", "Patient/p/_history/1"),
+        ("v3", f"{BASE}/Patient/p/_history/3"),
+        ("v9", "p/_history/9"),
+    ):
+        subject = {"subject": {"reference": reference if "Patient" in reference else f"Patient/{reference}"}}
+        answer = await ask(context, "PUT", f"Observation/{id_}", observation(id_, "ochre", **subject))
+        assert answer.status == 201, answer.body
+    include = "_include=Observation:subject"
+    assert await included(context, f"Observation?_id=v1&{include}") == [("Patient/p", "1")]
+    assert await included(context, f"Observation?_id=v3&{include}") == [("Patient/p", "3")]
+    assert await included(context, f"Observation?_id=v9&{include}") == [("Patient/p", "3")]
+    assert await included(context, f"Observation?_id=o1&{include}") == [("Patient/p", "3")]
+    assert await included(context, f"Observation?_id=o1,v1&{include}") == [("Patient/p", "3"), ("Patient/p", "1")]
+
+    for family, version in (("ash", 3), ("ash,ross", 1)):  # of what the caller may see
+        seen = {"Patient": parse("Patient", [("family", family)], context.registry).where}
+        query = parse("Observation", [("_id", "v1"), ("_include", "Observation:subject")], context.registry)
+        found = await find(
+            context.store, query, registry=context.registry, access=lambda kind, seen=seen: seen.get(kind, ALWAYS)
+        )
+        assert [stored.version for stored in found.included] == [version]

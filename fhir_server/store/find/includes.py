@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fhir_server.store.find.links import Links
 from fhir_server.store.find.references import named_by, naming
 from fhir_server.store.find.search import Search, filled
+from fhir_server.store.find.versions import Asked, as_asked, note
 from fhir_server.store.records import Document, Stored, stored_of
 from profiles.outcome import Issue
 from search.clauses import NEVER, Clause, Ids, Kinds, OneOf, every, some
@@ -26,8 +27,9 @@ async def included(search: Search, rows: list[Document]) -> list[Stored]:
     seen = {row["_id"] for row in rows}
     found: list[Document] = []
     fresh, wanted = rows, list(includes)
+    versions: Asked = {}
     for _ in range(ROUNDS):
-        more = [row for row in await _round(search, wanted, fresh) if row["_id"] not in seen]
+        more = [row for row in await _round(search, wanted, fresh, versions) if row["_id"] not in seen]
         fresh = list({row["_id"]: row for row in more}.values())
         found += fresh
         seen.update(row["_id"] for row in fresh)
@@ -37,10 +39,11 @@ async def included(search: Search, rows: list[Document]) -> list[Stored]:
     if len(found) > MOST:
         text = f"More than {MOST:,} resources would be included; the rest were left out."
         search.warnings.append(Issue("warning", "incomplete", text))
-    return await filled(search, [stored_of(row) for row in found[:MOST]])
+    shown = await as_asked(search, found[:MOST], versions)
+    return await filled(search, [stored_of(row) for row in shown])
 
 
-async def _round(search: Search, includes: list[Include], rows: list[Document]) -> list[Document]:
+async def _round(search: Search, includes: list[Include], rows: list[Document], versions: Asked) -> list[Document]:
     forward: set[str] = set()
     canonical: dict[str, set[str]] = {}
     found: list[Document] = []
@@ -48,7 +51,7 @@ async def _round(search: Search, includes: list[Include], rows: list[Document]) 
         if include.reverse:
             found += await _reverse(search, include, rows)
         else:
-            _collect(search, include, rows, forward, canonical)
+            _collect(search, include, rows, versions, forward, canonical)
     found += await _named(search, forward)
     for target, urls in canonical.items():
         found += await _by_url(search, target, urls)
@@ -56,7 +59,12 @@ async def _round(search: Search, includes: list[Include], rows: list[Document]) 
 
 
 def _collect(
-    search: Search, include: Include, rows: Iterable[Document], names: set[str], canonical: dict[str, set[str]]
+    search: Search,
+    include: Include,
+    rows: Iterable[Document],
+    versions: Asked,
+    names: set[str],
+    canonical: dict[str, set[str]],
 ) -> None:
     """The names and canonical urls that an include leads to."""
     code = TYPE_CODES[include.source]
@@ -68,15 +76,18 @@ def _collect(
     for row in rows:
         if row["_id"].partition("/")[0] != include.source or code not in row["s"]:
             continue
+        own: set[str] = set()
         for entry in row["s"]:
             targets = heads.get(entry[:5], ("-",))
             if targets != ("-",):
-                _add_target(entry[5:], targets, names, canonical)
+                _add_target(entry[5:], targets, own, canonical)
+        note(versions, own)
+        names.update(name for name in own if "/_history/" not in name)
 
 
 def _add_target(text: str, targets: tuple[str, ...], names: set[str], canonical: dict[str, set[str]]) -> None:
     kind = TYPE_OF_CODE.get(text[:2], "")
-    if kind and "/" not in text and (not targets or "Resource" in targets or kind in targets):
+    if kind and (not targets or "Resource" in targets or kind in targets):
         names.add(f"{kind}/{text[2:]}")
     elif text[:1] == "^" and "|" in text:
         for target in targets:
