@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server.access import proxies
+from fhir_server.access.admission import OPERATIONS, caller_of, kind_of, refused, unlimited
 from fhir_server.access.admission import admit as admit
-from fhir_server.access.admission import caller_of, kind_of, refused, unlimited
 from fhir_server.access.gate import Caller, Sight
 from fhir_server.access.shielding import keys_of, without_inside, without_links
 from fhir_server.answers.respond import Response
@@ -36,7 +36,7 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
     if caller is None:
         return None
     searched = kind_of(request)
-    searches = request.method in ("GET", "HEAD") or "_search" in request.parts
+    searches = _searches(request)
 
     def allowed(kind: str) -> Clause:
         verb = "s" if searches and kind == (searched or kind) else "i"
@@ -44,6 +44,14 @@ def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | N
         return found if kind != proxies.KIND else every((found, proxies.clause(caller)))
 
     return allowed
+
+
+def _searches(request: Request) -> bool:
+    """Whether what is asked for is a search of its type; an operation is one by its row, however it is called."""
+    last = request.parts[-1] if request.parts else ""
+    if last[:1] == "$":
+        return OPERATIONS.get(last[1:], ("", None))[0] == "s"
+    return request.method in ("GET", "HEAD") or "_search" in request.parts
 
 
 def clause_of_condition(request: Request, context: Context, kind: str) -> Callable[[str], Clause] | None:

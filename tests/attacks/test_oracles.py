@@ -110,6 +110,21 @@ async def test_s01_who_only_reads_does_not_search_by_conditions(hospital: Hospit
         assert (await hospital.ask(mixed, "POST", "Observation", seen, if_none_exist=criteria)).status == status
 
 
+async def test_an_operation_is_granted_alike_by_get_and_by_post(hospital: Hospital) -> None:
+    """`$everything` reads and `$lastn` searches, whatever the method: neither shows less or more for it."""
+    reader = hospital.app("patient/*.r")
+    mixed = hospital.app(f"patient/Observation.r patient/Observation.s?category={LAB_TOKEN}")
+    rows = (
+        (reader, "Patient/P1/$everything", {"P1", "org", "D1", "o1", "v1", "mix", "r1", "c1", "e1"}),
+        (reader, "Encounter/e1/$everything", {"e1", "P1"}),
+        (mixed, "Observation/$lastn?patient=P1&max=9", {"o1", "mix", "r1"}),
+    )
+    for caller, url, ids in rows:
+        for method in ("GET", "POST"):
+            found: Any = parse((await hospital.ask(caller, method, url)).body)
+            assert {row["resource"]["id"] for row in found["entry"]} == ids, (method, url)
+
+
 async def test_pages_of_a_history_do_not_tell_what_lies_between(hospital: Hospital) -> None:
     """However small the pages: none is empty because of others' versions, and the count is that of the own ones."""
     ward = [observation("busy", "Patient/P2", note=[{"text": str(number)}]) for number in range(60)]
