@@ -17,6 +17,7 @@ import uvicorn
 
 from fhir_server.app import App, build_app
 from fhir_server.config import Config
+from fhir_server.http.headers import as_utf8
 from fhir_server.http.intake import inflated
 from fhir_server.http.protocol import uvicorn_settings
 from fhir_server.logs import configure
@@ -255,6 +256,29 @@ async def test_what_is_no_request_is_refused(port: int, packet: bytes, status: i
     answer = await talk(port, packet)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     assert b'"resourceType":"OperationOutcome"' in answer
+
+
+@pytest.mark.parametrize("url", ["/fhir/Patient?name=Müller", "/fhir/Patient?name=a b", "/fhir/Patiént"])
+async def test_a_url_that_is_not_encoded_is_told_so(port: int, url: str) -> None:
+    """Who types a name into curl reads what is wrong with it."""
+    answer = await talk(port, http("GET", url))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "percent-encoded, such as %C3%BC for ü".encode() in answer
+    assert b"is no HTTP" in await talk(port, b"GET /fhir/Patient\xc3\r\n\r\n")
+
+
+async def test_criteria_beyond_ascii(client: httpx2.AsyncClient) -> None:
+    """If-None-Exist in plain UTF-8, as curl sends it, finds what it made before."""
+    value = {"identifier": [{"system": "http://h", "value": "Ü1"}]}
+    for spelt in ("Ü1", "%C3%9C1"):
+        headers = [
+            (b"Content-Type", b"application/fhir+json"),
+            (b"If-None-Exist", f"identifier=http://h|{spelt}".encode()),
+        ]
+        made = [await client.post("Patient", json=patient(**value), headers=headers) for _ in range(2)]
+        assert [answer.status_code for answer in made][1:] == [200]
+    assert (await client.get("Patient?identifier=http://h|%C3%9C1")).json()["total"] == 1
+    assert as_utf8("\xdc1") == "\xdc1", "latin-1 stays what it is"
 
 
 async def test_the_next_request_on_the_connection_works(port: int) -> None:

@@ -17,7 +17,7 @@ from fhir_server.config import Config
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.following import defines
 from fhir_server.http.formats import JSON, Format, chosen
-from fhir_server.http.headers import accepts_gzip, combined
+from fhir_server.http.headers import accepts_gzip, as_utf8, combined
 from fhir_server.http.intake import Budget, Gone, Intake, Receive
 from fhir_server.http.limiting import Left, Limits, class_of
 from fhir_server.http.protocol import WHOLE
@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 MOUNT = "/fhir"
 BODIES = frozenset(("POST", "PUT", "PATCH"))
+CRITERIA = "if-none-exist"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 # Seconds after which a read is watched for its client leaving; before, watching costs more than it saves.
 WATCH = 0.25
@@ -77,6 +78,8 @@ class Fhir:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if len(headers) < len(scope["headers"]):
             headers = combined(scope["headers"])
+        if CRITERIA in headers:
+            headers[CRITERIA] = as_utf8(headers[CRITERIA])
         own = headers.get("x-request-id", "")
         context = self.context
         request = Request(scope["method"], headers=headers)

@@ -37,6 +37,14 @@ def combined(rows: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
+def as_utf8(value: str) -> str:
+    """What a client wrote in UTF-8 without percent signs, as curl does; as it is where it is none (RFC 9110 §5.5)."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
 def prefer(value: str | None) -> Prefer:
     """Read `Prefer`; preferences that nobody knows are ignored, as RFC 7240 says."""
     if not value:

@@ -20,6 +20,12 @@ WHOLE = "fhir.answer"
 Headers = list[tuple[bytes, bytes]]
 CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+# A request line whose URL has a space or a byte beyond ASCII.
+ODD_URL = re.compile(rb"^[A-Z]+ \S*[\x80-\xff ].* HTTP/1\.[01]\r?$", re.MULTILINE)
+UNENCODED = (
+    "The URL has characters that must be percent-encoded, such as %C3%BC for ü; curl -G --data-urlencode does that."
+)
+
 REASONS = {400: b"Bad Request", 408: b"Request Timeout", 414: b"URI Too Long", 431: b"Request Header Fields Too Large"}
 
 
@@ -35,6 +41,7 @@ class Limited(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _head = _packet = 0
+    _data = b""
     _in_head = True
     _over = False
 
@@ -55,10 +62,11 @@ class Limited(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        self._packet = len(data)
+        self._packet, self._data = len(data), data
         if self._in_head:
             self._head += self._packet
         super().data_received(data)
+        self._data = b""
         # A head that came whole in one packet, as nearly all do, needs no timer.
         if self._in_head and self._head and self._timer is None and not self._over:
             self._wait_for_head()
@@ -88,7 +96,7 @@ class Limited(HttpToolsProtocol):
         try:
             super().on_headers_complete()
         except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
-            self._refuse(400, "The URL is none: other characters than ASCII must be percent-encoded.")
+            self._refuse(400, UNENCODED)
 
     def _header_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -123,7 +131,7 @@ class Limited(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "The request is no HTTP.")
+        self._refuse(400, UNENCODED if ODD_URL.search(self._data) else "The request is no HTTP.")
 
     def _wait_for_head(self) -> None:
         self._timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
