@@ -179,6 +179,11 @@ class Gate:
         """The caller for a principal that was made without a token: a user at our own pages."""
         return Caller(self, principal, datetime.max.replace(tzinfo=UTC), time.monotonic())
 
+    async def at_pages(self, principal: Principal) -> Caller:
+        """The same with rights and consents as they are now."""
+        await self.refresh()
+        return await self.related(self.of_principal(principal))
+
     async def related(self, held: Caller) -> Caller:
         """The caller with what they belong to, where a consent names a role, an organization, a team or a group."""
         user = held.principal.fhir_user

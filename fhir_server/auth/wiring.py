@@ -172,7 +172,7 @@ def directory_of(gate: Gate, context: Context) -> Any:
     """Patients and encounters as a user may see them: a search like any other, through the gate."""
 
     async def directory(principal: Principal, what: str, text: str, chosen: Record) -> list[Choice]:
-        caller = gate.of_principal(principal)
+        caller = await gate.at_pages(principal)
         rows: dict[str, Choice] = {}
         for query in queries(what, text, chosen):
             kind = "Patient" if what == "patient" else "Encounter"

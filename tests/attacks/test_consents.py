@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fhir_server.access.gate import Gate
+from fhir_server.auth.wiring import directory_of
 from tests.hospital import Hospital, condition, reference
 from tests.shell import BASE
 
@@ -184,3 +186,24 @@ async def test_an_actor_that_the_caller_belongs_to(hospital: Hospital) -> None:
         await store(hospital, consent(deny(actor=[NURSE | {"reference": reference(name)}])))
         assert not await sees(hospital, await hospital.gate.related(hospital.nurse)), name
         assert await sees(hospital, await hospital.gate.related(hospital.doctor)), name
+
+
+async def test_the_picker_of_patients_keeps_consents(hospital: Hospital) -> None:
+    """Whom a consent denies, by name or by the organization they work for, is not shown the patient at a login."""
+    role = {"resourceType": "PractitionerRole", "id": "R", "practitioner": NORA}
+    await store(hospital, consent(deny(actor=[NURSE | {"reference": reference("Organization/org")}])))
+    answer = await hospital.ask(
+        hospital.admin, "PUT", "PractitionerRole/R", role | {"organization": reference("Organization/org")}
+    )
+    assert answer.status == 201
+
+    async def shown(caller: Any) -> set[str]:
+        gate = Gate(hospital.gate.realm, hospital.context.store, hospital.gate.registry, BASE)  # of another worker
+        rows = await directory_of(gate, hospital.context)(caller.principal, "patient", "", {})
+        return {row.id for row in rows}
+
+    assert await shown(hospital.nurse) == {"P1"}
+    assert await shown(hospital.doctor) == {"P1", "P2"}
+    await store(hospital, consent(deny(actor=[{"role": {"text": "x"}, "reference": reference("Practitioner/D1")}])))
+    assert await shown(hospital.doctor) == {"P1"}
+    assert await shown(hospital.nurse) == {"P1", "P2"}
