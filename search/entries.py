@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from profiles.outcome import FhirError
-from search.marks import MARK
+from search.marks import MARK, held
 from search.params import TYPE_CODES, Atom, Parameter, Registry
 from search.places import Route, Step
 from search.types import EMIT
@@ -34,8 +34,8 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     found: set[str] = {TYPE_CODES[kind]}
     _extractor_of(registry, kind)(resource, found.add, local_base or "")
     add_words(resource, found.add)
-    if "contained" in resource:
-        _add_contained(resource, registry, found.add, local_base or "")
+    if "contained" in resource or kind == "Bundle":
+        _add_held(resource, registry, found.add, local_base or "")
     most = MOST_CODES if kind in TERMINOLOGY else MOST
     if len(found) > most:
         raise FhirError(
@@ -44,8 +44,8 @@ def entries(resource: dict[str, Any], registry: Registry, local_base: str | None
     return sorted(found)
 
 
-def _add_contained(resource: dict[str, Any], registry: Registry, add: Add, base: str) -> None:
-    for inner in resource["contained"]:
+def _add_held(resource: dict[str, Any], registry: Registry, add: Add, base: str) -> None:
+    for inner in held(resource):
         kind = inner.get("resourceType")
         if kind in TYPE_CODES:
             found: set[str] = {TYPE_CODES[kind]}

@@ -48,6 +48,23 @@ def containing(chain: Chain) -> Clause:
 
 def referred_to(chain: Chain, resource: Resource, entries: Sequence[str]) -> Iterator[Resource]:
     """The contained resources of the chain's target type that the resource refers to."""
-    for inner in resource.get("contained", ()):
-        if inner.get("resourceType") == chain.target and any(f"{k}#{inner.get('id')}" in entries for k in chain.keys):
+    for inner in held(resource):
+        if inner.get("resourceType") == chain.target and any(k + name_inside(inner) in entries for k in chain.keys):
             yield inner
+
+
+def held(resource: Resource) -> Iterator[Resource]:
+    """What a resource has inside: what it contains, and the Composition or MessageHeader that a Bundle begins with."""
+    yield from resource.get("contained", ())
+    if resource["resourceType"] == "Bundle":
+        firsts = [entry.get("resource", {}) for entry in resource.get("entry", ())[:1]]
+        yield from (first for first in firsts if first.get("resourceType") in FIRST)
+
+
+# Their parameters give "access to search its contents" (http://hl7.org/fhir/R4/bundle.html#search).
+FIRST = frozenset({"Composition", "MessageHeader"})
+
+
+def name_inside(inner: Resource) -> str:
+    """What refers to a resource within the same document."""
+    return f"#{inner.get('id', '')}"

@@ -180,3 +180,34 @@ async def test_the_version_that_a_reference_names_is_included(context: Context) 
             context.store, query, registry=context.registry, access=lambda kind, seen=seen: seen.get(kind, ALWAYS)
         )
         assert [stored.version for stored in found.included] == [version]
+
+
+def document(id_: str, title: str, subject: str) -> dict[str, Any]:
+    """A document whose Composition has no life outside it."""
+    inner: dict[str, Any] = {"resourceType": "Composition", "id": "inner", "status": "final", "title": title}
+    inner |= {"type": {"coding": [{"system": COLOURS, "code": "ode"}]}, "date": "2020-01-01"}
+    inner |= {"author": [{"display": "Poe"}], "subject": {"reference": subject}}
+    rows = [{"fullUrl": "urn:uuid:0e2b8d43-5b6a-4d47-9f0c-1d3a5d2c7e11", "resource": inner}]
+    about = {"identifier": {"system": "urn:x", "value": id_}, "timestamp": "2020-01-01T00:00:00Z"}
+    return {"resourceType": "Bundle", "id": id_, "type": "document", **about, "entry": rows}
+
+
+INSIDE = (
+    ("composition.title=raven", ["d1"]),
+    ("composition:Composition.type=ode", ["d1", "d2"]),
+    ("composition.type=ode&composition.title=bells", ["d2"]),
+    ("composition.subject=Patient/p", ["d1"]),
+    ("composition.patient.family=ross", ["d1"]),
+    ("composition.type=psalm", []),
+    ("composition=inner", ["d1", "d2"]),
+    ("_filter=composition.title eq raven", ["d1"]),
+)
+
+
+@pytest.mark.parametrize(("asked", "found"), INSIDE)
+async def test_what_a_document_begins_with_can_be_searched(context: Context, asked: str, found: list[str]) -> None:
+    """Bundle-composition "provides access to search its contents" (http://hl7.org/fhir/R4/bundle.html#search)."""
+    for row in (document("d1", "Raven", "Patient/p"), document("d2", "Bells", "Patient/nobody")):
+        answer = await ask(context, "PUT", f"Bundle/{row['id']}", row)
+        assert answer.status == 201, answer.body
+    assert matches(await bundle(context, f"Bundle?{asked}")) == found

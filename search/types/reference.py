@@ -12,6 +12,7 @@ from typing import Any
 
 from profiles import model
 from search.clauses import NEVER, Between, Clause, Listed, OneOf, after, some, starting
+from search.marks import FIRST, name_inside
 from search.params import TYPE_CODES, Atom, Parameter
 from search.texts import cut, fold_code, system, token, tokens
 from search.types.rows import Add, Emit
@@ -93,6 +94,8 @@ def emit_resource(key: str) -> Emit:
     def emit(value: Any, add: Add, base: str) -> None:
         code = TYPE_CODES.get(value.get("resourceType", ""))
         add(key + code + value["id"] if code and "id" in value else key)
+        if value.get("resourceType") in FIRST:
+            add(key + cut(name_inside(value)))
 
     return emit
 
