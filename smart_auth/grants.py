@@ -113,7 +113,8 @@ async def _narrowing(realm: Realm, client: Record, form: Mapping[str, str]) -> t
 
 async def _lives(realm: Realm, grant: Record) -> bool:
     """Whether the user may still log in and, for online_access, is still there."""
-    if grant.get("user") and await users.find(realm, grant["user"]) is None:
+    user = await users.find(realm, grant["user"]) if grant.get("user") else None
+    if grant.get("user") and (user is None or users.is_over(user, grant)):
         return False
     return not grant.get("online") or await realm.records.get("sessions", grant["session"]) is not None
 

@@ -22,7 +22,7 @@ async def of_token(realm: Realm, token: str) -> tuple[Principal, Record] | None:
         return None
     client = await find_client(realm, record["client"])
     user = await users.find(realm, record["user"]) if record.get("user") else None
-    if client is None or (record.get("user") and user is None):
+    if client is None or (record.get("user") and (user is None or users.is_over(user, record))):
         return None
     granted = scopes.parse(record["scope"], realm.types) or scopes.Scopes()
     names = user["roles"] if user else client.get("policies") or ["System"]

@@ -69,10 +69,17 @@ async def set_password(realm: Realm, username: str, password: str) -> None:
 
 
 async def sign_out_everywhere(realm: Realm, username: str) -> None:
-    """End all sessions, access tokens and refresh tokens of the user, on every worker within a second."""
+    """End all sessions, codes, access tokens and refresh tokens of the user, on every worker within a second."""
+    await realm.records.change("users", username, {"signed_out": realm.now()})
     for kind in ("sessions", "tokens", "refresh"):
         await realm.records.drop(kind, {"user": username})
     await touch(realm)
+
+
+def is_over(user: Record, grant: Record) -> bool:
+    """Whether the login of a grant was before the user was signed out: what is being made just then ends with it."""
+    at, ended = grant.get("auth_time"), user.get("signed_out")
+    return at is not None and ended is not None and at < ended
 
 
 async def update(realm: Realm, username: str, fields: Record) -> None:

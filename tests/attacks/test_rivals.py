@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fhir_server.store import Store
-from smart_auth import clients, principals, registration
-from smart_auth.realm import Fetched
+from smart_auth import clients, principals, registration, tokens, users
+from smart_auth.realm import Fetched, digest
 from tests.smart_world import (
     APP,
     AUTH,
@@ -65,6 +65,23 @@ async def test_o09_a_code_that_is_replayed_beside_its_exchange_leaves_nothing(br
         answers = await asyncio.gather(*(browser.token(**form) for _ in range(10)))
         made = next(answer.json() for answer in answers if answer.status_code == 200)
         assert await principals.of_token(world.realm, made["access_token"]) is None
+
+
+async def test_l07_a_new_password_ends_codes_and_what_is_being_made(browser: Browser, world: World) -> None:
+    """Nothing that a login before the change leads to is good after it; a login after it is."""
+    form = {"grant_type": "authorization_code", "code": await browser.code("ada"), "redirect_uri": CALLBACK}
+    form |= {"code_verifier": VERIFIER, "client_id": "app"}
+    held = await world.realm.records.get("codes", digest(str(form["code"])))
+    assert held is not None
+    world.clock.pass_by(seconds=1)
+    await users.set_password(world.realm, "ada", "another horse battery")
+    assert (await browser.token(**form)).json()["error"] == "invalid_grant"
+    late = await tokens.issue(world.realm, held["grant"], refresh=False)  # of a refresh that began before
+    assert await principals.of_token(world.realm, late["access_token"]) is None
+    world.clock.pass_by(seconds=1)
+    again = world.browser()
+    await again.authorize()
+    assert "code" in sent(await again.log_in("ada", "another horse battery"))
 
 
 async def test_j21_who_comes_while_keys_are_fetched_waits_for_them(world: World) -> None:
