@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
@@ -126,9 +126,10 @@ async def _claims(realm: Realm, provider: Provider, code: str, held: Record) -> 
 
 
 def _basic(provider: Provider) -> dict[str, str]:
+    """Both parts are form-encoded before they are joined (RFC 6749 §2.3.1)."""
     if not provider.client_secret:
         return {}
-    pair = base64.b64encode(f"{provider.client_id}:{provider.client_secret}".encode()).decode()
+    pair = base64.b64encode(":".join(map(quote_plus, (provider.client_id, provider.client_secret))).encode()).decode()
     return {"Authorization": f"Basic {pair}"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from fhir_server.auth.outside import poster
 from fhir_server.store import open_store
 from smart_auth import clients, users
-from smart_auth.realm import Fetched, Provider
+from smart_auth.realm import Fetched, Provider, digest
 from tests.smart_world import APP, AUTH, PASSWORD, Browser, World, apps, make_world, people, sent
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +104,18 @@ async def test_a_launch_through_the_provider(pair: Pair) -> None:
     assert user["fhir_user"] == "Patient/P1"
     assert user["roles"] == ["Patient"]
     assert user["password"] is None
+
+
+async def test_a_secret_with_any_character_is_sent_as_it_is(pair: Pair) -> None:
+    """RFC 6749 §2.3.1: id and secret are form-encoded in Basic, so that `:`, `+` and `%` arrive."""
+    secret = "a+b%:c d/%41"
+    fields = {"kind": "symmetric", "secret": digest(secret)}
+    await pair.there.realm.records.change("clients", "hospital", fields)
+    pair.here.realm = replace(pair.here.realm, providers=(replace(PROVIDER, client_secret=secret),))
+    pair.browser = pair.here.browser()
+    shown = await pair.browser.open(await pair.go(await begun(pair)))
+    assert "Growth chart" in shown.text
+    assert [each for each in await pair.here.realm.records.find("users", {}) if each.get("external")]
 
 
 ROLES = {f"{ID}/fhir/Patient/P1": "Patient"}
