@@ -220,7 +220,7 @@ async def test_of_parallel_conditional_creates_in_bundles_one_creates(context: C
         (
             [entry("POST", "Patient", OBSERVATION)],
             400,
-            "Bundle.entry[0]: The body is a Observation, and the URL is that of a Patient.",
+            "Bundle.entry[0]: The body is of type Observation, and the URL of type Patient.",
         ),
         ([entry("GET", "Patient/none")], 404, "Bundle.entry[0]: Patient/none is not known."),
     ],

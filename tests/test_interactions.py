@@ -103,7 +103,7 @@ async def test_update_needs_the_id_of_the_url(context: Context) -> None:
     other = await ask(context, "PUT", "Patient/p1", patient(id="p2"))
     assert (other.status, text_of(other)) == (400, "The id in the body is p2, and in the URL it is p1.")
     wrong = await ask(context, "PUT", "Observation/p1", patient(id="p1"))
-    assert text_of(wrong) == "The body is a Patient, and the URL is that of a Observation."
+    assert text_of(wrong) == "The body is of type Patient, and the URL of type Observation."
 
 
 async def test_update_as_create_can_be_switched_off(store: Store) -> None:

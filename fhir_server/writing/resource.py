@@ -86,7 +86,7 @@ def check_type(resource: Resource, type: str) -> None:
     if name is None:
         raise FhirError("structure", "The body has no resourceType.", "resourceType")
     if name != type:
-        raise FhirError("invalid", f"The body is a {name}, and the URL is that of a {type}.", "resourceType")
+        raise FhirError("invalid", f"The body is of type {name}, and the URL of type {type}.", "resourceType")
 
 
 def refuse_faults(issues: list[Issue]) -> None:
