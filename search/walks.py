@@ -7,6 +7,7 @@ from typing import Any
 
 from profiles.fhirpath import FhirPathError
 from profiles.fhirpath import compile as compile_path
+from profiles.fhirpath.steps import LIKE
 from search.clauses import Body, Resource
 from search.params import Atom, Parameter
 from search.places import Place, Route, Step, Test
@@ -45,15 +46,7 @@ def evaluated(expression: str) -> Callable[[Resource], list[Typed]]:
 
 
 # What functions such as count() and exists() give, as the types that elements have.
-OWN_TYPES = {
-    "System.Boolean": "boolean",
-    "System.Integer": "integer",
-    "System.Decimal": "decimal",
-    "System.String": "string",
-    "System.Date": "date",
-    "System.DateTime": "dateTime",
-    "System.Quantity": "Quantity",
-}
+OWN_TYPES = LIKE | {"System.Quantity": "Quantity"}
 
 
 def at_route(root: Resource, route: Route) -> Iterator[Any]:

@@ -48,6 +48,21 @@ def encounter(identity: str, patient: str) -> dict[str, Any]:
     return {"resourceType": "Encounter", "id": identity, **fields}
 
 
+def letter(*about: str) -> dict[str, Any]:
+    """A Composition on P1 with these in its one section."""
+    return {
+        "resourceType": "Composition",
+        "id": "doc",
+        "status": "final",
+        "type": {"text": "letter"},
+        "subject": reference("Patient/P1"),
+        "date": "2026-05-01",
+        "author": [reference("Practitioner/D1")],
+        "title": "Letter",
+        "section": [{"entry": [reference(name) for name in about]}],
+    }
+
+
 RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "Organization", "id": "org", "name": "Clinic"},
     {"resourceType": "Practitioner", "id": "D1", "name": [{"family": "Dora"}]},

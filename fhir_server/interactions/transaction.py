@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -154,10 +155,8 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
 async def _hold_to(checks: list[tuple[Entry, Check]]) -> None:
     """Carry out what was put off until everything is there or gone."""
     for entry, check in checks:
-        try:
+        with _about(entry):
             await check()
-        except FhirError as error:
-            raise placed(error, entry) from error
 
 
 def _is_after(entry: Entry) -> bool:
@@ -202,16 +201,18 @@ async def _carry_out(
     own = entry_request(entry, request)
     own.checked, own.names = True, names
     own.resolved = found.entries.get(entry.number)
-    try:
+    with _about(entry):
         return reply(await perform(own, context), context, own)
+
+
+@contextmanager
+def _about(entry: Entry) -> Iterator[None]:
+    """Errors leave the block with the entry that they are about."""
+    try:
+        yield
     except FhirError as error:
-        raise placed(error, entry) from error
-
-
-def placed(error: FhirError, entry: Entry) -> FhirError:
-    """The error with the entry it is about."""
-    issues = [_placed(issue, entry) for issue in error.issues]
-    return FhirError(error.code, error.text, status=error.status, headers=error.headers, issues=issues)
+        issues = [_placed(issue, entry) for issue in error.issues]
+        raise FhirError(error.code, error.text, status=error.status, headers=error.headers, issues=issues) from error
 
 
 async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
@@ -230,10 +231,8 @@ async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
 
 
 def _criteria(entry: Entry) -> Pairs:
-    try:
+    with _about(entry):
         return narrowing(entry.condition or [])
-    except FhirError as error:
-        raise placed(error, entry) from error
 
 
 async def _resolve_entry(
@@ -241,12 +240,10 @@ async def _resolve_entry(
 ) -> None:
     """The second of two creates with the same criteria finds what the first one made."""
     most = context.config.max_conditional_delete + 1 if entry.method == "DELETE" else 2
-    try:
+    with _about(entry):
         matches = await matching(entry.type, pairs, request, context, most)
         if entry.method != "DELETE":
             only(matches, entry.type)
-    except FhirError as error:
-        raise placed(error, entry) from error
     if first is not entry and not matches and entry.method == "POST":
         found.aliases[entry.number] = first
     else:

@@ -126,11 +126,11 @@ def is_type(node: Node, type_name: str, strict: bool) -> bool:
     """`is`: the type or one derived from it; when not strict a System type also accepts the FHIR primitive like it."""
     if schema.is_a(node.type, type_name):
         return True
-    return not strict and type_name.startswith("System.") and node.type == _LIKE.get(type_name)
+    return not strict and type_name.startswith("System.") and node.type == LIKE.get(type_name)
 
 
 # R4's own invariants write `is Boolean` where the element is a FHIR boolean (que-7).
-_LIKE = {
+LIKE = {
     "System.Boolean": "boolean",
     "System.Integer": "integer",
     "System.Decimal": "decimal",

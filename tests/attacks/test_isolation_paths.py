@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fhir_server.store import labels
-from tests.hospital import Hospital, condition, observation, reference, status
+from tests.hospital import Hospital, condition, letter, observation, status
 from tests.shell import bundle_of, content
 
 pytestmark = pytest.mark.anyio
@@ -41,17 +41,7 @@ async def test_s07_operations_are_refused_unless_granted(hospital: Hospital) -> 
 )
 async def test_operations_stay_inside(hospital: Hospital, url: str, finds: bytes) -> None:
     """$everything, $lastn, $document and $fhirpath show what a read would show, and nothing of P2."""
-    document = {
-        "resourceType": "Composition",
-        "id": "doc",
-        "status": "final",
-        "type": {"text": "letter"},
-        "subject": reference("Patient/P1"),
-        "date": "2026-05-01",
-        "author": [reference("Practitioner/D1")],
-        "title": "Letter",
-        "section": [{"entry": [reference("Observation/o1"), reference("Observation/o2"), reference("Patient/P2")]}],
-    }
+    document = letter("Observation/o1", "Observation/o2", "Patient/P2")
     assert await status(hospital, hospital.admin, "PUT", "Composition/doc", document) == 201
     answer = await hospital.ask(hospital.app(), "GET", url)
     assert answer.status == 200, answer.body

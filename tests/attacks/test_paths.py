@@ -10,7 +10,7 @@ import pytest
 from fhir_server.store import Store
 from profiles.json import parse
 from smart_auth import policies
-from tests.hospital import LAB, RESTRICTED, VITAL, Hospital, condition, observation, open_hospital, reference
+from tests.hospital import LAB, RESTRICTED, VITAL, Hospital, condition, letter, observation, open_hospital, reference
 from tests.packing import guide
 from tests.shell import bundle_of, content, entry
 
@@ -238,17 +238,7 @@ async def test_patch_tests_do_not_see_hidden_elements(hospital: Hospital) -> Non
 
 async def test_a_document_carries_the_labels_of_what_is_in_it(hospital: Hospital) -> None:
     """$document of a restricted observation is itself restricted, so that keeping it declassifies nothing."""
-    document = {
-        "resourceType": "Composition",
-        "id": "doc",
-        "status": "final",
-        "type": {"text": "letter"},
-        "subject": reference("Patient/P1"),
-        "date": "2026-05-01",
-        "author": [reference("Practitioner/D1")],
-        "title": "Letter",
-        "section": [{"entry": [reference("Observation/r1")]}],
-    }
+    document = letter("Observation/r1")
     assert await status(hospital, hospital.admin, "PUT", "Composition/doc", document) == 201
     made = content(await hospital.ask(hospital.doctor, "GET", "Composition/doc/$document"))
     assert made["meta"]["security"] == [RESTRICTED]

@@ -22,28 +22,13 @@ from tests.smart_world import (
     VERIFIER,
     Browser,
     World,
-    apps,
     asserted,
     assertion,
     make_world,
-    people,
     sent,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(store: Store) -> World:
-    made = await make_world(store)
-    await people(made)
-    await apps(made)
-    return made
-
-
-@pytest.fixture
-def browser(world: World) -> Browser:
-    return world.browser()
 
 
 async def test_o15_a_replay_beside_a_refresh_ends_what_is_being_made(browser: Browser, world: World) -> None:
