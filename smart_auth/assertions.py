@@ -85,7 +85,8 @@ def _header(header: Record, client: Record) -> tuple[str, str]:
 
 async def _key(realm: Realm, client: Record, kid: str, algorithm: str) -> RSAKey | ECKey:
     kind, curve = ALGORITHMS[algorithm]
-    for keys in [await _keys(realm, client, None), await _keys(realm, client, kid)]:
+    for missing in (None, kid):
+        keys = await _keys(realm, client, missing)
         fitting = [k for k in keys if k.get("kid") == kid and k.get("kty") == kind and k.get("crv") == curve]
         if len(fitting) == 1:
             return _import(fitting[0])

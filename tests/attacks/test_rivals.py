@@ -90,6 +90,8 @@ async def test_j21_who_comes_while_keys_are_fetched_waits_for_them(world: World)
     assert len(world.fetched) == 1
     del world.web[JWKS_URI]
     world.clock.pass_by(seconds=6)
+    assert await ask() == 200
+    assert len(world.fetched) == 1  # who has a known key asks for nothing
     assert await asyncio.gather(ask(kid="unknown"), ask(), ask()) == [401, 200, 200]
     assert len(world.fetched) == 2
     world.clock.pass_by(seconds=60)
