@@ -18,7 +18,7 @@ from fhir_server.following import registry_of
 from fhir_server.ids import TimeOrdered
 from fhir_server.keyring import keys_of
 from fhir_server.store import Embedded, Store, open_store, watch_disk
-from fhir_server.store.mongod import SOCKET
+from fhir_server.store.mongod import PRIMARY
 from profiles.validate import warm
 
 log = structlog.get_logger()
@@ -33,9 +33,9 @@ async def open_context(
     url = config.mongo or await embedded_url(config, stack)
     store = await open_store(url, config.database, search_seconds=config.search_seconds)
     stack.push_async_callback(store.close)
-    if SOCKET in url:  # an embedded database, ours or that of the process which started this worker
+    if PRIMARY in url:  # an embedded database, ours or that of the process which started this worker
         attend(stack, watch_disk(store, config.data))
-    for text in () if SOCKET in url else store.warnings:  # the embedded one is for trying out, and documented as such
+    for text in () if PRIMARY in url else store.warnings:  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
     return await context_of(config, store, now)
 

@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -20,6 +23,7 @@ from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.binary import find_mongod
 from fhir_server.store.connect import _version_warnings
 from fhir_server.store.disk import ENOUGH, LOW, is_full
+from fhir_server.store.mongod import _is_primary
 from fhir_server.store.process import survivor
 from profiles.outcome import FhirError
 
@@ -130,6 +134,31 @@ async def test_nothing_listens_elsewhere(embedded: Embedded) -> None:
     assert open_sockets(embedded.pid) == {"./mongod.sock"}
 
 
+async def test_nobody_meets_a_database_that_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection made before it is primary would know no sessions for as long as it lives."""
+    running = await start(tmp_path)
+    store = await open_store(running.url, reach=20)
+    met: list[bool] = []
+
+    async def look(*given: Any) -> bool:
+        try:
+            _, writer = await asyncio.open_unix_connection(unquote(urlsplit(running.url).netloc))
+            writer.close()
+            met.append(True)
+        except OSError:
+            met.append(False)
+        return await _is_primary(*given)
+
+    monkeypatch.setattr("fhir_server.store.mongod._is_primary", look)
+    watch = asyncio.create_task(running.watch(seconds=0.05))
+    os.kill(running.pid, signal.SIGKILL)
+    await asyncio.gather(*(store.get("Patient", str(n)) for n in range(50)))
+    watch.cancel()
+    assert set(met) == {False}
+    await store.close()
+    await running.stop()
+
+
 async def test_a_second_server_is_refused_by_name(embedded: Embedded, tmp_path: Path) -> None:
     """The refusal names the process that owns the data."""
     with pytest.raises(FhirError, match=f"in use by the server with process id {os.getpid()}, started at 20"):
@@ -185,8 +214,27 @@ async def test_another_process_with_the_number_is_left_alone(tmp_path: Path) -> 
     """A process number in a stale lock may belong to anybody by now."""
     (tmp_path / "mongod.lock").write_text(str(os.getpid()))
     assert survivor(tmp_path) is None
-    (tmp_path / "mongod.lock").write_text("")
-    assert survivor(tmp_path) is None
+    for text in ("", "0", "-1", "9" * 20):
+        (tmp_path / "mongod.lock").write_text(text)
+        assert survivor(tmp_path) is None
+
+
+def test_a_survivor_is_there_until_it_has_ended(tmp_path: Path) -> None:
+    """A process that ends gives its memory back, and with it the command line, before its files and locks."""
+    line = ["sh", "-c", "read go; exec sleep 60", "--replSet"]
+    with subprocess.Popen(line, cwd=tmp_path, stdin=subprocess.PIPE) as mongod:
+        assert mongod.stdin is not None
+        (tmp_path / "mongod.lock").write_text(str(mongod.pid))
+        left = survivor(tmp_path)
+        assert left is not None
+        mongod.stdin.write(b"go\n")
+        mongod.stdin.flush()
+        while b"--replSet" in Path(f"/proc/{mongod.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        assert left.alive()
+        mongod.kill()
+        mongod.wait()
+        assert not left.alive()
 
 
 @pytest.mark.parametrize(

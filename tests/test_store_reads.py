@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from pymongo.errors import ConfigurationError
 
 from fhir_server.store import New, Store
-from profiles.outcome import FhirError
 
 pytestmark = pytest.mark.anyio
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 MANY = 1_050
-
-
-async def test_a_database_that_begins_is_waited_for(store: Store) -> None:
-    """After its start it knows no sessions for a moment, which the driver takes for the kind of database it is."""
-    usual, refusals = store.driver.call, iter(range(5))
-
-    async def call(operation: Any, /, *args: Any, **options: Any) -> Any:
-        if next(refusals, None) is not None:
-            raise ConfigurationError("Sessions are not supported by this MongoDB deployment")
-        return await usual(operation, *args, **options)
-
-    store.driver.call = call  # type: ignore[method-assign]
-    assert await store.get("Patient", "1") is None
-    refusals, store.driver.limit = iter(range(1_000)), 0.2
-    with pytest.raises(FhirError) as late:
-        await store.get("Patient", "1")
-    assert late.value.status == 503
 
 
 async def test_a_cursor_goes_on_beside_other_reads(store: Store) -> None:

@@ -60,7 +60,7 @@ CLASSES: tuple[tuple[type[Exception], tuple[str, str]], ...] = (
     (WaitQueueTimeoutError, ("timeout", SLOW)),
     (ServerSelectionTimeoutError, ("transient", BUSY)),
     (ConnectionFailure, ("transient", BUSY)),
-    (ConfigurationError, ("transient", BUSY)),  # no sessions: a database that has just begun
+    (ConfigurationError, ("transient", BUSY)),  # no sessions: connected before it was primary
 )
 # What passes by itself: elections, interruptions, conflicts; the driver has tried again already.
 PASSING = frozenset({6, 7, 24, 46, 89, 91, 112, 189, 251, 262, 9001, 10107, 11600, 11602, 13435, 13436})

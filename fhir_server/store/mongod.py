@@ -23,6 +23,9 @@ from fhir_server.store.process import Child, Process, Survivor, survivor
 from profiles.outcome import FhirError
 
 SOCKET = "mongod.sock"
+# The name that clients connect by. It is there while mongod is primary: who connects earlier is told of a database
+# without sessions, and the driver believes that for as long as the connection lives.
+PRIMARY = "primary.sock"
 # sun_path holds 108 bytes; mongod itself gets by with the relative name, so only the client's path counts.
 SOCKET_LIMIT = 107
 START_SECONDS = 60.0
@@ -66,8 +69,21 @@ class Place:
     def socket(self) -> Path:
         return (self.link or self.folder) / SOCKET
 
+    @property
+    def url(self) -> str:
+        return _url((self.link or self.folder) / PRIMARY)
+
+    def open(self) -> None:
+        """Let clients in."""
+        (self.folder / PRIMARY).symlink_to(SOCKET)
+
+    def shut(self) -> None:
+        """Let nobody in."""
+        (self.folder / PRIMARY).unlink(missing_ok=True)
+
     def leave(self) -> None:
-        """Take the link away."""
+        """Take away what leads to the database."""
+        self.shut()
         if self.link is not None:
             with contextlib.suppress(OSError):
                 self.link.unlink()
@@ -81,7 +97,7 @@ class Embedded:
         self._owner = owner
         self._process = process
         self._place = place
-        self.url = _url(place.socket)
+        self.url = place.url
         owner.name(self.url)
 
     @property
@@ -126,6 +142,7 @@ class Embedded:
 
 
 async def _process(place: Place) -> Process:
+    place.shut()
     left = survivor(place.folder)
     if left is not None:
         if await _answers(place.socket):
@@ -178,6 +195,7 @@ async def _lead(process: Process, place: Place) -> None:
                 await asyncio.sleep(0.01)
         finally:
             await client.close()
+    place.open()
 
 
 async def _is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
@@ -243,7 +261,7 @@ def _claim(data: Path) -> tuple[Owner, Path]:
 
 def _link(folder: Path) -> Path | None:
     """A short way, in a folder that only this user can change, to a socket whose own path is too long."""
-    if len(os.fsencode(folder / SOCKET)) <= SOCKET_LIMIT:
+    if len(os.fsencode(folder / PRIMARY)) <= SOCKET_LIMIT:
         return None
     link = Path(tempfile.mkdtemp(prefix="fhir-")) / "db"
     link.symlink_to(folder)

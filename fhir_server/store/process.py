@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -51,25 +53,32 @@ class Child(Process):
 
 
 class Survivor(Process):
-    """A mongod that somebody else started, known by its working folder: numbers of processes are used again."""
+    """A mongod that somebody else started, by a descriptor that tells when all of it has ended, its locks too."""
 
-    def __init__(self, pid: int, folder: Path) -> None:
+    def __init__(self, pid: int, descriptor: int) -> None:
         self.pid = pid
-        self._folder = folder
+        self._end = select.poll()
+        self._end.register(descriptor, select.POLLIN)
+        weakref.finalize(self, os.close, descriptor)
 
     def alive(self) -> bool:
-        try:
-            inside = Path(f"/proc/{self.pid}/cwd").readlink() == self._folder
-            return inside and b"--replSet" in Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except OSError:
-            return False
+        return not self._end.poll(0)
 
 
 def survivor(folder: Path) -> Survivor | None:
     """The mongod that still runs in `folder`, by the number it wrote there."""
     try:
         pid = int((folder / "mongod.lock").read_text())
-    except (OSError, ValueError):
+        found = Survivor(pid, os.pidfd_open(pid))
+    except (OSError, ValueError, OverflowError):
         return None
-    found = Survivor(pid, folder)
-    return found if found.alive() else None
+    return found if _works_in(pid, folder) else None
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Whether the process is a mongod of this folder: numbers of processes are used again."""
+    try:
+        inside = Path(f"/proc/{pid}/cwd").readlink() == folder
+        return inside and b"--replSet" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

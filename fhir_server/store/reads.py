@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from bson import Timestamp
-from pymongo.errors import ConfigurationError, ConnectionFailure, NetworkTimeout
+from pymongo.errors import ConnectionFailure, NetworkTimeout
 
 from fhir_server.store.driver import Driver, Session
 from fhir_server.store.errors import told
 from fhir_server.store.records import Document
 
 Sort = Mapping[str, int]
-PAUSE = 0.02  # seconds between two looks whether the database has begun
 
 
 class Reads:
@@ -114,21 +111,13 @@ class Reads:
         return reply
 
     async def _again(self, command: Document, session: Session, seconds: float | None) -> Document:
-        """A read is safe to repeat: once when the connection broke, and while the database begins (no sessions yet)."""
-        until, broke = time.monotonic() + self._driver.limit, False
-        while True:
-            try:
-                return await self._driver.command(command, session, seconds)
-            except NetworkTimeout:
-                raise
-            except ConnectionFailure:
-                if broke:
-                    raise
-                broke = True
-            except ConfigurationError:
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(PAUSE)
+        """A read is safe to repeat, once, when the connection broke under it."""
+        try:
+            return await self._driver.command(command, session, seconds)
+        except NetworkTimeout:
+            raise
+        except ConnectionFailure:
+            return await self._driver.command(command, session, seconds)
 
     def _concern(self) -> Document:
         concern: Document = {"level": self._level}
