@@ -190,6 +190,25 @@ def test_a_server_with_another_database_gets_everything(place: dict[str, str], t
     assert "Loaded 1 resources" in done.stderr
 
 
+def test_beside_a_running_server(place: dict[str, str], tmp_path: Path) -> None:
+    """On its embedded database; what is loaded counts with its next request, a SearchParameter too."""
+    embedded = {name: value for name, value in place.items() if name != "FHIR_MONGO"}
+    parameter = {"resourceType": "SearchParameter", "id": "shoe", "url": "http://a.example/shoe", "name": "shoe"}
+    parameter |= {"status": "active", "description": "Shoes", "code": "shoe", "base": ["Patient"], "type": "string"}
+    parameter |= {"expression": "Patient.extension('http://a.example/shoe').value"}
+    patient = {"resourceType": "Patient", "id": "1"}
+    patient |= {"extension": [{"url": "http://a.example/shoe", "valueString": "boot"}]}
+    (tmp_path / "p.json").write_text(json.dumps(parameter))
+    (tmp_path / "q.json").write_text(json.dumps(patient))
+    with served(embedded) as base_url:
+        for name in ("p.json", "q.json"):
+            done = run(embedded, "load", tmp_path / name)
+            assert done.returncode == 0, done.stderr
+        with urllib.request.urlopen(f"{base_url}/Patient?shoe=boot", timeout=10) as answer:
+            assert json.load(answer)["total"] == 1
+        assert run(embedded, "packages", "list").returncode == 0
+
+
 def test_the_hospital_is_seeded_once(place: dict[str, str], documents: Any) -> None:
     """A second run changes nothing; another seed adds another hospital; a server takes it as well.
 

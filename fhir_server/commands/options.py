@@ -36,7 +36,15 @@ def on_database(mongo: str | None, data: Path | None, base_url: str = "") -> Con
         text = f"This command is about the default tenant; reach {found.tenant} with --base-url, or unset FHIR_TENANT."
         typer.echo(text, err=True)
         raise typer.Exit(2)
-    return found
+    return found if base_url else beside(found)
+
+
+def beside(config: Config) -> Config:
+    """The settings with the database of the server that runs on the data folder, where one does."""
+    from fhir_server.store.owner import address
+
+    url = None if config.mongo else address(config.data)
+    return config.model_copy(update={"mongo": url}) if url else config
 
 
 @contextmanager

@@ -95,10 +95,9 @@ async def _told(server: Http, method: str, url: str) -> dict[str, Any]:
 async def _reindex(types: tuple[str, ...], config: Config) -> Job:
     from fhir_server.opening import embedded_url
     from fhir_server.store import open_store
-    from fhir_server.store.owner import address
 
     async with AsyncExitStack() as stack:
-        url = config.mongo or address(config.data) or await embedded_url(config, stack)
+        url = config.mongo or await embedded_url(config, stack)
         store = await open_store(url, config.database)
         stack.push_async_callback(store.close)
         with _bar() as tell:

@@ -78,15 +78,14 @@ def listed(mongo: Mongo = None, data: Data = None) -> None:
 
 @asynccontextmanager
 async def _tables(mongo: str | None, data: Path | None) -> AsyncIterator[TermFiles]:
-    """The tables of the database; that of a server that is running is used with it."""
+    """The tables of the database."""
     from fhir_server.opening import embedded_url
     from fhir_server.store import open_store
-    from fhir_server.store.owner import address
     from fhir_server.store.term_files import TermFiles
 
     async with AsyncExitStack() as stack:
         config = on_database(mongo, data)
-        url = config.mongo or address(config.data) or await embedded_url(config, stack)
+        url = config.mongo or await embedded_url(config, stack)
         store = await open_store(url, config.database)
         stack.push_async_callback(store.close)
         yield TermFiles(store.driver)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from fhir_server import logs
-from fhir_server.commands.options import Data, Mongo, settings
+from fhir_server.commands.options import Data, Mongo, beside, settings
 from fhir_server.config import Config, auth_url
 from profiles.outcome import FhirError
 from smart_auth import clients, editing, keys, policies, principals, registration, tokens, users
@@ -55,11 +55,9 @@ class Place:
 
     def config(self) -> Config:
         """The settings; the embedded database of a server that is running is used with it."""
-        from fhir_server.store.owner import address
-
-        found = settings(mongo=self.mongo, data=self.data, base_url=self.base_url, tenant=self.tenant, auth="smart")
-        url = None if found.mongo else address(found.data)
-        return found.model_copy(update={"mongo": url}) if url else found
+        return beside(
+            settings(mongo=self.mongo, data=self.data, base_url=self.base_url, tenant=self.tenant, auth="smart")
+        )
 
 
 @asynccontextmanager
