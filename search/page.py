@@ -22,7 +22,8 @@ class Position:
     """A place between two results: the sort values of the result beside it, and its name.
 
     `backward` asks for the page before it. `snapshot` is the state of the database the pages are taken from,
-    `total` what the first page said.
+    `total` what the first page said, `within` how many contained matches of the result behind it have been shown.
+    Without a name it is the beginning.
     """
 
     values: tuple[Any, ...]
@@ -30,6 +31,7 @@ class Position:
     backward: bool = False
     snapshot: str = ""
     total: int | None = None
+    within: int = 0
 
     def payload(self) -> dict[str, Any]:
         """As JSON, for a sealed page link."""
@@ -39,11 +41,14 @@ class Position:
             "b": self.backward,
             "t": self.snapshot,
             "n": self.total,
+            "w": self.within,
         }
 
     @staticmethod
     def of(payload: Mapping[str, Any]) -> Position:
-        return Position(tuple(payload["k"]), payload["i"], payload["b"], payload["t"], payload["n"])
+        return Position(
+            tuple(payload["k"]), payload["i"], payload["b"], payload["t"], payload["n"], payload.get("w", 0)
+        )
 
 
 def keys(sort: Sequence[Sort]) -> dict[str, Any]:

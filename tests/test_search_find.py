@@ -339,31 +339,6 @@ async def test_pages_of_a_state_that_is_gone(store: Store) -> None:
     assert "run the search again" in caught.value.text
 
 
-async def test_contained(store: Store) -> None:
-    """Contained resources are found by their own values, all of one of them, as the container or themselves."""
-    inside = [
-        {"resourceType": "Medication", "id": "m1", "status": "active", "code": {"coding": [{"code": "aspirin"}]}},
-        {"resourceType": "Medication", "id": "m2", "status": "inactive", "code": {"coding": [{"code": "insulin"}]}},
-    ]
-    request = {"resourceType": "MedicationRequest", "id": "r", "status": "active", "intent": "order"}
-    request |= {"subject": {"reference": "Patient/p"}, "contained": inside}
-    alone = {"resourceType": "Medication", "id": "m", "code": {"coding": [{"code": "aspirin"}]}}
-    await put(store, request, alone)
-    assert names(await ask(store, "Medication?code=aspirin")) == ["Medication/m"]
-    assert names(await ask(store, "Medication?code=aspirin&_contained=true")) == ["MedicationRequest/r"]
-    both = "Medication?code=aspirin&_contained=both"
-    assert names(await ask(store, both)) == ["Medication/m", "MedicationRequest/r"]
-    shown = await ask(store, f"{both}&_containedType=contained")
-    assert names(shown) == ["Medication/m", "MedicationRequest/r#m1"]
-    assert shown.matches[1].body == encode(inside[0])
-    assert names(await ask(store, "Medication?code=insulin&status=active&_contained=true")) == []
-    assert names(await ask(store, "Medication?code=insulin&status=inactive&_contained=true")) == ["MedicationRequest/r"]
-    assert names(await ask(store, "Medication?code:not=insulin&_contained=true")) == ["MedicationRequest/r"]
-    assert names(await ask(store, "MedicationRequest?code=aspirin&_contained=true")) == []
-    hidden = only("Medication/m")
-    assert names(await ask(store, both, access=hidden)) == ["Medication/m"]
-
-
 async def test_ranked(store: Store) -> None:
     """The best match first, page by page, each with its score; without words there is nothing to rank by."""
     texts = ["bone", "bone bone and marrow", "a long story about many things and one bone at the end of it", "none"]

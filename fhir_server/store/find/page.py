@@ -9,6 +9,7 @@ from typing import Any
 
 from fhir_server.store.find.explain import explained
 from fhir_server.store.find.includes import included
+from fhir_server.store.find.inside import is_inside, part_of
 from fhir_server.store.find.links import Links
 from fhir_server.store.find.plan import estimated
 from fhir_server.store.find.rank import ranked_rows
@@ -26,20 +27,18 @@ from fhir_server.store.find.search import (
 )
 from fhir_server.store.find.totals import total_beside, total_of
 from fhir_server.store.reads import snapshot_of, snapshot_text
-from fhir_server.store.records import Document, Stored, stored_of
+from fhir_server.store.records import Document, stored_of
 from fhir_server.store.store import Store
 from fhir_server.store.terms import terms_of
-from profiles.json import encode
-from profiles.json import parse as parse_json
 from profiles.outcome import FhirError, Issue
 from search.clauses import Chain, Clause, Has, every, walk
-from search.contained import fitting, searched, too_far
+from search.contained import searched
 from search.filters import is_seen, widened
-from search.matches import is_alone, matches
+from search.matches import is_alone
 from search.page import Position
 from search.params import Registry
 from search.plan import candidates
-from search.query import Query, Sort
+from search.query import Query
 
 DEFAULT_COUNT = 20
 
@@ -64,7 +63,7 @@ async def find(
     Raises FhirError: `too-costly` after `limit` seconds (else those of the store), `expired` when
     the state a page link refers to is gone.
     """
-    position = Position.of(cursor) if cursor and cursor.get("i") else None
+    position = Position.of(cursor) if cursor and "i" in cursor else None
     snapshot = cursor.get("t") if cursor else None
     reads = reads_of(store, snapshot_of(snapshot) if snapshot else None)
     deadline = time.monotonic() + (store.search_seconds if limit is None else limit)
@@ -117,20 +116,9 @@ async def _has_few(search: Search, clause: Clause) -> bool:
 async def _page(search: Search, position: Position | None) -> Found:
     query = search.query
     count = DEFAULT_COUNT if query.count is None else query.count
-    rows = await _rows(search, position, count + 1)
-    backward = position is not None and position.backward
-    more = len(rows) > count
-    rows = rows[:count]
-    if backward:
-        rows.reverse()
-    total = await total_beside(search, position, len(rows), more)
-    snapshot = snapshot_text(search.reads.at) if getattr(search.reads, "at", None) else ""
-    page = Found(await _shown(search, rows), total=total, warnings=search.warnings)
-    if rows and (more if not backward else True):
-        page.next = _beside(query.sort, rows[-1], False, snapshot, total)
-    if rows and position is not None and (more if backward else True):
-        page.prev = _beside(query.sort, rows[0], True, snapshot, total)
-    page.first = {"t": snapshot}
+    rows = await _rows(search, position if position and position.name else None, count + 1)
+    page, rows = await (_of_contained if is_inside(query) else _of_rows)(search, position, rows, count)
+    page.first = {"t": _snapshot(search)}
     page.scores = {row["_id"]: row["score"] for row in rows if "score" in row}
     page.included = await included(search, rows)
     if query.explain:
@@ -138,25 +126,44 @@ async def _page(search: Search, position: Position | None) -> Found:
     return page
 
 
-async def _shown(search: Search, rows: list[Document]) -> list[Stored]:
-    """The matches as they are sent: for `_containedType=contained`, what is inside them."""
-    found = await filled(search, [stored_of(row) for row in rows])
-    query = search.query
-    if query.contained == "false" or query.contained_type == "container":
-        return found
-    shown: list[Stored] = []
-    for stored in found:
-        resource = parse_json(stored.body or b"{}")
-        assert isinstance(resource, dict)
-        itself = query.contained == "both" and matches(query.clauses, stored.entries, resource, too_far)
-        shown += [stored] if itself else []
-        inner = fitting(resource, query, search.registry)
-        shown += [replace(stored, id=f"{stored.id}#{c.get('id', '')}", body=encode(c), entries=()) for c in inner]
-    return shown
+async def _of_rows(
+    search: Search, position: Position | None, rows: list[Document], count: int
+) -> tuple[Found, list[Document]]:
+    """A page of the documents, with its neighbours, and those of the documents that are on it."""
+    backward = position is not None and position.backward
+    more = len(rows) > count
+    rows = rows[:count]
+    if backward:
+        rows.reverse()
+    total = await total_beside(search, position, len(rows), more)
+    page = Found(await filled(search, [stored_of(row) for row in rows]), total=total, warnings=search.warnings)
+    if rows and (more if not backward else True):
+        page.next = _beside(search, rows[-1], total).payload()
+    if rows and position is not None and (more if backward else True):
+        page.prev = replace(_beside(search, rows[0], total), backward=True).payload()
+    return page, rows
 
 
-def _beside(sort: Sequence[Sort], row: Document, backward: bool, snapshot: str, total: int | None) -> dict[str, Any]:
-    return Position(values_of(sort, row), row["_id"], backward, snapshot, total).payload()
+async def _of_contained(
+    search: Search, position: Position | None, rows: list[Document], count: int
+) -> tuple[Found, list[Document]]:
+    """The same of what the documents contain; such pages go forward only."""
+    part = await part_of(search, rows, position.within if position else 0, count)
+    total = await total_beside(search, position, len(part.shown), part.more)
+    page = Found(part.shown, total=total, warnings=search.warnings)
+    if part.more:
+        start = position or Position((), "", snapshot=_snapshot(search))
+        last = _beside(search, part.done[-1], total) if part.done else replace(start, total=total)
+        page.next = replace(last, within=part.within).payload()
+    return page, part.rows
+
+
+def _snapshot(search: Search) -> str:
+    return snapshot_text(search.reads.at) if getattr(search.reads, "at", None) else ""
+
+
+def _beside(search: Search, row: Document, total: int | None) -> Position:
+    return Position(values_of(search.query.sort, row), row["_id"], False, _snapshot(search), total)
 
 
 async def _rows(search: Search, position: Position | None, limit: int) -> list[Document]:
