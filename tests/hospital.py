@@ -48,6 +48,22 @@ def encounter(identity: str, patient: str) -> dict[str, Any]:
     return {"resourceType": "Encounter", "id": identity, **fields}
 
 
+def denial(identity: str, patient: str, **provision: Any) -> dict[str, Any]:
+    """A Consent by which a patient denies what the provision says; all of it where that says nothing."""
+    return {
+        "resourceType": "Consent",
+        "id": identity,
+        "status": "active",
+        "scope": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]
+        },
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": reference(f"Patient/{patient}"),
+        "policyRule": {"coding": [{"code": "OPTIN"}]},
+        "provision": {"type": "deny", **provision},
+    }
+
+
 def letter(*about: str) -> dict[str, Any]:
     """A Composition on P1 with these in its one section."""
     return {

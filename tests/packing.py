@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from profiles.json import encode
+from tests.shell import constraint
 
 SHARED = Path(os.environ.get("FHIR_SHARED", Path(__file__).parents[2] / "shared")) / "igs"
 URL = "http://example.org/guide"
@@ -54,22 +55,8 @@ def profile(id: str = "named", version: str = "1.0.0", **more: Any) -> Json:
             "binding": {"strength": "required", "valueSet": f"{URL}/ValueSet/states"},
         },
     ]
-    return {
-        "resourceType": "StructureDefinition",
-        "id": id,
-        "url": f"{URL}/StructureDefinition/{id}",
-        "version": version,
-        "name": "Named",
-        "status": "active",
-        "fhirVersion": "4.0.1",
-        "kind": "resource",
-        "abstract": False,
-        "type": "Patient",
-        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-        "derivation": "constraint",
-        "differential": {"element": elements},
-        **more,
-    }
+    url = f"{URL}/StructureDefinition/{id}"
+    return constraint(url, *elements, version=version, fhirVersion="4.0.1", **more)
 
 
 def codes() -> Json:

@@ -59,6 +59,24 @@ def patient(**more: Any) -> dict[str, Any]:
     return {"resourceType": "Patient", "name": [{"family": "Shaw"}], **more}
 
 
+def constraint(url: str, *elements: dict[str, Any], type: str = "Patient", **more: Any) -> dict[str, Any]:
+    """A profile of the elements of its differential."""
+    return {
+        "resourceType": "StructureDefinition",
+        "id": url.rpartition("/")[2],
+        "url": url,
+        "name": "Named",
+        "status": "active",
+        "kind": "resource",
+        "abstract": False,
+        "type": type,
+        "baseDefinition": f"http://hl7.org/fhir/StructureDefinition/{type}",
+        "derivation": "constraint",
+        "differential": {"element": list(elements)},
+        **more,
+    }
+
+
 def bundle_of(type: str, *entries: dict[str, Any]) -> dict[str, Any]:
     """A Bundle of entries."""
     return {"resourceType": "Bundle", "type": type, "entry": list(entries)}

@@ -10,7 +10,7 @@ import pytest
 from fhir_server.context import Context
 from fhir_server.store import Store
 from profiles.validate import check
-from tests.shell import ask, bundle_of, content, context_on, entry, patient, text_of
+from tests.shell import ask, bundle_of, constraint, content, context_on, entry, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -282,19 +282,7 @@ async def test_document(chart: Context) -> None:
     assert (await ask(chart, "GET", f"Bundle/{kept['id']}")).status == 200
 
 
-PROFILE = {
-    "resourceType": "StructureDefinition",
-    "id": "named",
-    "url": "http://p/named",
-    "name": "Named",
-    "status": "active",
-    "kind": "resource",
-    "abstract": False,
-    "type": "Patient",
-    "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-    "derivation": "constraint",
-    "differential": {"element": [{"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1}]},
-}
+PROFILE = constraint("http://p/named", {"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1})
 
 
 async def test_profiles_are_checked(context: Context) -> None:

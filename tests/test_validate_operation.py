@@ -11,26 +11,14 @@ import pytest
 from fhir_server.context import Context
 from fhir_server.store import Store
 from profiles.json import encode
-from tests.shell import ask, content, context_on, patient, text_of
+from tests.shell import ask, constraint, content, context_on, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
 Json = dict[str, Any]
 XML = "application/fhir+xml"
 NAMED = "http://p/named"
-PROFILE: Json = {
-    "resourceType": "StructureDefinition",
-    "id": "named",
-    "url": NAMED,
-    "name": "Named",
-    "status": "active",
-    "kind": "resource",
-    "abstract": False,
-    "type": "Patient",
-    "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-    "derivation": "constraint",
-    "differential": {"element": [{"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1}]},
-}
+PROFILE: Json = constraint(NAMED, {"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1})
 
 
 @pytest.fixture

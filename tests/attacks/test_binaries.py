@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fhir_server.store import Store
-from tests.hospital import Hospital, open_hospital, reference
+from tests.hospital import Hospital, denial, open_hospital, reference
 from tests.shell import BASE, bundle_of, content, entry
 
 pytestmark = pytest.mark.anyio
@@ -146,18 +146,7 @@ async def test_content_itself_with_its_header(hospital: Hospital) -> None:
 
 async def test_a_consent_on_what_it_names_counts(hospital: Hospital) -> None:
     """A patient who denies hides the Binaries that name the record, without a rule for Binaries."""
-    consent = {
-        "resourceType": "Consent",
-        "id": "k",
-        "status": "active",
-        "scope": {
-            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]
-        },
-        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-        "patient": reference("Patient/P2"),
-        "policyRule": {"coding": [{"code": "OPTIN"}]},
-        "provision": {"type": "deny"},
-    }
+    consent = denial("k", "P2")
     assert "c2" in await readable(hospital, hospital.doctor)
     await hospital.ask(hospital.admin, "PUT", "Consent/k", consent)
     await hospital.gate.refresh()

@@ -10,7 +10,7 @@ import pytest
 from fhir_server.access.gate import Caller
 from fhir_server.store import Store
 from smart_auth import policies
-from tests.hospital import Hospital, observation, open_hospital, reference
+from tests.hospital import Hospital, denial, observation, open_hospital, reference
 from tests.shell import bundle_of, content, entry
 
 pytestmark = pytest.mark.anyio
@@ -61,16 +61,8 @@ def basic(identity: str, patient: str) -> dict[str, Any]:
 
 async def test_a_history_of_the_server_keeps_consents_about_one_type(hospital: Hospital) -> None:
     """Who sees every Patient, but not this patient's conditions, does not find them in the history of the server."""
-    consent = {
-        "resourceType": "Consent",
-        "id": "no",
-        "status": "active",
-        "scope": {"coding": [{"code": "patient-privacy"}]},
-        "category": [{"coding": [{"code": "59284-0"}]}],
-        "patient": reference("Patient/P2"),
-        "policyRule": {"coding": [{"code": "OPTIN"}]},
-        "provision": {"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Condition"}]},
-    }
+    conditions = {"system": "http://hl7.org/fhir/resource-types", "code": "Condition"}
+    consent = denial("no", "P2", **{"class": [conditions]})
     assert (await hospital.ask(hospital.admin, "PUT", "Consent/no", consent)).status == 201
     await hospital.gate.refresh()
     body = (await hospital.ask(hospital.admin, "GET", "_history?_count=100")).body

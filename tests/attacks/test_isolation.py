@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from profiles.json import parse
-from tests.hospital import RESTRICTED, Hospital, condition, observation, reference, status
+from tests.hospital import RESTRICTED, Hospital, condition, denial, observation, reference, status
 from tests.shell import bundle_of, content
 
 pytestmark = pytest.mark.anyio
@@ -206,19 +206,8 @@ async def test_consents_hold_from_the_moment_they_are_stored(hospital: Hospital)
     """A denial stored over REST hides the patient's compartment from the next request on; revoked, it is back."""
     nurse = hospital.nurse
     assert await status(hospital, nurse, "GET", "Condition/c2") == 200
-    consent = {
-        "resourceType": "Consent",
-        "id": "no",
-        "status": "active",
-        "scope": {"coding": [{"code": "patient-privacy"}]},
-        "category": [{"coding": [{"code": "59284-0"}]}],
-        "patient": reference("Patient/P2"),
-        "policyRule": {"coding": [{"code": "OPTIN"}]},
-        "provision": {
-            "type": "deny",
-            "actor": [{"role": {"text": "nurse"}, "reference": reference("Practitioner/N1")}],
-        },
-    }
+    actor = {"role": {"text": "nurse"}, "reference": reference("Practitioner/N1")}
+    consent = denial("no", "P2", actor=[actor])
     assert await status(hospital, hospital.doctor, "PUT", "Consent/no", consent) == 201
     await hospital.gate.refresh()
     nurse = hospital.nurse

@@ -11,7 +11,7 @@ from fhir_server.access.gate import Caller
 from fhir_server.store import Store
 from profiles.json import parse
 from tests.hospital import LAB, RESTRICTED, Hospital, observation, open_hospital, reference
-from tests.shell import bundle_of, entry
+from tests.shell import bundle_of, constraint, entry
 
 pytestmark = pytest.mark.anyio
 LAB_TOKEN = "http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
@@ -44,23 +44,8 @@ async def test_meta_of_binaries_is_that_of_the_callers_own(hospital: Hospital, p
 
 async def test_snapshot_gives_no_definition_that_a_read_would_not(hospital: Hospital) -> None:
     """By its url as by its id: a label hides the resource from a nurse and not from a doctor."""
-    await put(
-        hospital,
-        {
-            "resourceType": "StructureDefinition",
-            "id": "secret",
-            "meta": SECRET,
-            "url": "http://x/secret",
-            "name": "Secret",
-            "status": "active",
-            "kind": "resource",
-            "abstract": False,
-            "type": "Patient",
-            "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-            "derivation": "constraint",
-            "differential": {"element": [{"id": "Patient.photo", "path": "Patient.photo", "max": "0"}]},
-        },
-    )
+    photo = {"id": "Patient.photo", "path": "Patient.photo", "max": "0"}
+    await put(hospital, constraint("http://x/secret", photo, meta=SECRET))
     for caller, status in ((hospital.nurse, 404), (hospital.doctor, 200)):
         for path in ("StructureDefinition/$snapshot?url=http://x/secret", "StructureDefinition/secret/$snapshot"):
             assert (await hospital.ask(caller, "GET", path)).status == status, path

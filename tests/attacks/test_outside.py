@@ -17,7 +17,7 @@ import pytest
 from fhir_server.auth.outside import allowed, fetcher
 from smart_auth import keys
 from tests.hospital import Hospital, observation, reference
-from tests.shell import bundle_of, entry
+from tests.shell import bundle_of, constraint, entry
 from tests.smart_world import Browser, World
 
 pytestmark = pytest.mark.anyio
@@ -75,18 +75,7 @@ async def test_f01_t19_f09_f11_a_subscription_calls_nobody(hospital: Hospital, c
 async def test_f07_no_address_in_a_resource_is_followed(hospital: Hospital, canary: Canary) -> None:
     """References, canonicals, attachments, endpoints, code systems and profiles elsewhere are not fetched."""
     url = canary.url
-    profile = {
-        "resourceType": "StructureDefinition",
-        "url": "http://own/p",
-        "name": "P",
-        "status": "active",
-        "kind": "resource",
-        "abstract": False,
-        "type": "Patient",
-        "baseDefinition": url,
-        "derivation": "constraint",
-        "differential": {"element": [{"id": "Patient", "path": "Patient"}]},
-    }
+    profile = constraint("http://own/p", {"id": "Patient", "path": "Patient"}, baseDefinition=url)
     coded = {"coding": [{"system": url, "code": "a"}]}
     resources: list[dict[str, Any]] = [
         observation("x", "Patient/P1", focus=[reference(f"{url}/Patient/1")], meta={"profile": [url]}),

@@ -12,7 +12,7 @@ from profiles.json import parse
 from smart_auth import policies
 from tests.hospital import LAB, RESTRICTED, VITAL, Hospital, condition, letter, observation, open_hospital, reference
 from tests.packing import guide
-from tests.shell import bundle_of, content, entry
+from tests.shell import bundle_of, constraint, content, entry
 
 pytestmark = pytest.mark.anyio
 JSON_PATCH = "application/json-patch+json"
@@ -175,34 +175,14 @@ async def test_t29_a_delete_that_is_refused_names_nobody(store: Store) -> None:
 
 async def test_validation_resolves_what_the_caller_may_read(hospital: Hospital) -> None:
     """A profile that looks at the target of a reference finds no target where the caller may not read it."""
-    profile = {
-        "resourceType": "StructureDefinition",
-        "id": "strict",
-        "url": "http://x/strict",
-        "name": "Strict",
-        "status": "active",
-        "kind": "resource",
-        "abstract": False,
-        "type": "Condition",
-        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Condition",
-        "derivation": "constraint",
-        "differential": {
-            "element": [
-                {
-                    "id": "Condition",
-                    "path": "Condition",
-                    "constraint": [
-                        {
-                            "key": "bell-1",
-                            "severity": "error",
-                            "human": "Bell",
-                            "expression": "subject.resolve().name.where(family='Bell').empty()",
-                        }
-                    ],
-                }
-            ]
-        },
+    rule = {
+        "key": "bell-1",
+        "severity": "error",
+        "human": "Bell",
+        "expression": "subject.resolve().name.where(family='Bell').empty()",
     }
+    root = {"id": "Condition", "path": "Condition", "constraint": [rule]}
+    profile = constraint("http://x/strict", root, type="Condition")
     assert await status(hospital, hospital.admin, "PUT", "StructureDefinition/strict", profile) == 201
     sent = {
         "resourceType": "Parameters",

@@ -11,7 +11,7 @@ import pytest
 from fhir_server.context import Context
 from profiles.json import encode
 from tests.conformance.test_validator_suite import KNOWN_PROFILED, SETS, SUITE, here, profiled, read, runner, supporting
-from tests.shell import ask, content, context_on
+from tests.shell import ask, constraint, content, context_on
 
 Json = dict[str, Any]
 TYPE = re.compile(rb'"resourceType"\s*:\s*"(\w+)"|<(\w+)[^>]*xmlns="http://hl7.org/fhir"')
@@ -80,14 +80,7 @@ async def test_the_verdict_with_profiles_is_that_of_java(context: Context) -> No
 async def test_definitions_that_come_along_are_forgotten(context: Context) -> None:
     """One check knows the profile and the code system of its own call, the next one does not."""
     profile = "http://example.org/fhir/StructureDefinition/named"
-    along = {
-        "resourceType": "StructureDefinition",
-        "url": profile,
-        "type": "Patient",
-        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-        "derivation": "constraint",
-        "differential": {"element": [{"id": "Patient.name", "path": "Patient.name", "min": 1}]},
-    }
+    along = constraint(profile, {"id": "Patient.name", "path": "Patient.name", "min": 1})
     rows: list[Json] = [{"name": "resource", "resource": {"resourceType": "Patient", "active": True}}]
     rows += [{"name": "profile", "valueUri": profile}]
     told = []
