@@ -1,4 +1,4 @@
-"""Open and behind the gate: three servers on one database, in turns, so that a busy machine slows all.
+"""Open and behind the gate: three servers on one database, in turns.
 
 Two of them ask for logins, and each request carries a token that they know: rights, labels and limits are in their
 time, and in that of the last one the audit trail. What it does later, when nobody asks anything, is a line of its own.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.processes import PROGRAM, SILENT, Server, cpu_seconds, fhir_server, mongo_url
+from bench.lines import Row, measure
+from bench.processes import PROGRAM, SILENT, Client, Server, cpu_seconds, fhir_server, mongo_url, mongod_pid
+from bench.turns import SECONDS, Turns
 from fhir_server.auth.wiring import open_beside_realm
 from fhir_server.config import Config
 from fhir_server.store import open_store
@@ -20,7 +23,7 @@ from smart_auth import clients, principals, tokens, users
 from smart_auth.realm import Realm
 
 OPERATIONS = ("read", "create", "search identifier")
-ROUNDS = 5
+CONNECTIONS = 64
 MOST = 0.25  # what the gate may add
 IDLE = 3.0  # seconds after which a server that is asked nothing moves its events on
 
@@ -61,43 +64,38 @@ async def _events(data: Path) -> int:
     return int(await _with_store(data, work))
 
 
-class Cost(NamedTuple):
-    """Processor seconds of a request: open, behind the gate, and with the audit trail as well."""
-
-    open: float
-    gate: float
-    trail: float
-
-
-def compare(measure: Callable[..., Any], data: Path, open_server: Server) -> dict[str, Cost]:
-    """What each operation costs the server's processor: the least of some rounds."""
+def behind(data: Path, open_server: Server, client: Client) -> dict[str, Turns]:
+    """Each operation at the three servers, which are called open, gate and trail."""
     silent, gated = (fhir_server(data, mongo=mongo_url(data), program=program) for program in (SILENT, PROGRAM))
     try:
         token = asyncio.run(_token(data))
-        turns = ((open_server, "", ""), (silent, token, ", gate"), (gated, token, ", trail"))
-        least = {}
+        asked = {"open": (open_server, ""), "gate": (silent, token), "trail": (gated, token)}
+        found = {}
         for operation in OPERATIONS:
-            rounds = [
-                [measure(asked, operation, key, what).server for asked, key, what in turns] for _ in range(ROUNDS)
-            ]
-            least[operation] = Cost(*map(min, zip(*rounds, strict=True)))
-        _report(least)
+            turn = partial(_turn, client, data, operation)
+            found[operation] = Turns({name: partial(turn, *how) for name, how in asked.items()})
+        _report(found)
         _later(data, gated)
     finally:
         silent.stop()
         gated.stop()
-    return least
+    return found
 
 
-def _report(least: dict[str, Cost]) -> None:
+def _turn(client: Client, data: Path, operation: str, server: Server, token: str) -> Row:
+    return measure(client, server, operation, CONNECTIONS, 0, seconds=SECONDS, mongod=mongod_pid(data), token=token)
+
+
+def _report(found: dict[str, Turns]) -> None:
     print(f"\n{'behind the gate':<23}{'open µs':>9}{'gate µs':>9}{'adds':>7}{'with trail µs':>15}{'adds':>7}")
-    for operation, cost in least.items():
-        gate, trail = cost.gate / cost.open - 1, cost.trail / cost.open - 1
-        print(
-            f"{operation:<23}{cost.open * 1e6:>9,.0f}{cost.gate * 1e6:>9,.0f}{gate:>+7.0%}"
-            f"{cost.trail * 1e6:>15,.0f}{trail:>+7.0%}",
-            flush=True,
-        )
+    for operation, turns in found.items():
+        opened, gate, trail = (turns.middle(name, _server) * 1e6 for name in ("open", "gate", "trail"))
+        adds = [turns.ratio(name, "open", _server) - 1 for name in ("gate", "trail")]
+        print(f"{operation:<23}{opened:>9,.0f}{gate:>9,.0f}{adds[0]:>+7.0%}{trail:>15,.0f}{adds[1]:>+7.0%}", flush=True)
+
+
+def _server(row: Row) -> float:
+    return row.server
 
 
 def _later(data: Path, server: Server) -> None:

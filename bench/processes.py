@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -120,6 +122,23 @@ class Client:
         self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def load_generator() -> Iterator[Client]:
+    client = Client()
+    try:
+        yield client
+    finally:
+        client.stop()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:

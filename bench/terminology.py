@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.__main__ import HEAD, load_generator, measure
 from bench.coded import CODED
-from bench.processes import fhir_server, mongod_pid, plain_server
+from bench.lines import HEAD, measure, told
+from bench.processes import fhir_server, load_generator, mongod_pid, plain_server
 from bench.processes import memory as held
 from profiles.json import encode
 from terminology.codes import below
@@ -99,10 +99,10 @@ def _served(seconds: float) -> None:
                 client.run(operation=name, port=server.port, connections=1, requests=5)
             print(HEAD)
             database = mongod_pid(Path(data))
-            measure(client, plain, "plain answer", CONNECTIONS, 0, seconds=seconds)
+            told(measure(client, plain, "plain answer", CONNECTIONS, 0, seconds=seconds))
             for name in CODED:
                 connections = 1 if name.startswith("$expand") else CONNECTIONS
-                measure(client, server, name, connections, 0, seconds=seconds, mongod=database)
+                told(measure(client, server, name, connections, 0, seconds=seconds, mongod=database))
             print(f"{held(server.pid) / 1e6:,.0f} MB now")
         finally:
             plain.stop()
