@@ -30,7 +30,7 @@ from bench.processes import (
     plain_server,
     running,
 )
-from bench.turns import SECONDS, Turns
+from bench.turns import ROUNDS, SECONDS, Turns
 from fhir_server.store import open_store
 
 SYNTHEA = Path(os.environ.get("FHIR_SHARED", "../shared")) / "data" / "synthea"
@@ -86,12 +86,12 @@ def opened(size: int, folder: Path, stack: ExitStack) -> Site:
     return site
 
 
-def beside(sites: list[Site], plain: Callable[[float], Row]) -> dict[str, Turns]:
+def beside(sites: list[Site], plain: Callable[[float], Row], rounds: int) -> dict[str, Turns]:
     """Reads beside plain answers, and the smallest database beside the largest, in turns."""
     found = {}
     for operation in GROWN:
         turns = {f"{s.size}": partial(s.line, operation, max(CONNECTIONS), SECONDS) for s in (sites[0], sites[-1])}
-        found[operation] = Turns(turns | ({"plain": partial(plain, SECONDS)} if operation == "read" else {}))
+        found[operation] = Turns(turns | ({"plain": partial(plain, SECONDS)} if operation == "read" else {}), rounds)
     return found
 
 
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--no-load", action="store_true", help="leave the Synthea set out")
     options = parser.parse_args()
     seconds = options.seconds or (1 if options.quick else 3)
+    rounds = 3 if options.quick else ROUNDS
     with tempfile.TemporaryDirectory(prefix="fhir-bench-") as folder:
         with ExitStack() as stack:
             server, client = stack.enter_context(running(plain_server())), stack.enter_context(load_generator())
@@ -172,11 +173,11 @@ def main() -> None:
             for size in SIZES[:1] if options.quick else SIZES:
                 sites.append(opened(size, Path(folder), stack))
                 rows += sites[-1].lines(READS, seconds)
-            turns = beside(sites, plain)
+            turns = beside(sites, plain, rounds)
             for site in sites:  # after the reads, as they change what is stored
                 rows += site.lines(WRITES, seconds)
                 site.report()
-            gate = behind(sites[0].data, sites[0].server, sites[0].client)
+            gate = behind(sites[0].data, sites[0].server, sites[0].client, rounds)
         loaded = None if options.no_load else load(Path(folder) / "load")
     aims(rows, turns, gate, loaded)
 

@@ -64,7 +64,7 @@ async def _events(data: Path) -> int:
     return int(await _with_store(data, work))
 
 
-def behind(data: Path, open_server: Server, client: Client) -> dict[str, Turns]:
+def behind(data: Path, open_server: Server, client: Client, rounds: int) -> dict[str, Turns]:
     """Each operation at the three servers, which are called open, gate and trail."""
     silent, gated = (fhir_server(data, mongo=mongo_url(data), program=program) for program in (SILENT, PROGRAM))
     try:
@@ -73,7 +73,7 @@ def behind(data: Path, open_server: Server, client: Client) -> dict[str, Turns]:
         found = {}
         for operation in OPERATIONS:
             turn = partial(_turn, client, data, operation)
-            found[operation] = Turns({name: partial(turn, *how) for name, how in asked.items()})
+            found[operation] = Turns({name: partial(turn, *how) for name, how in asked.items()}, rounds)
         _report(found)
         _later(data, gated)
     finally:
