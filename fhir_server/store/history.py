@@ -50,10 +50,12 @@ class Lookup:
 
 
 async def page(reads: Reads, lookup: Lookup, asked: Asked, count: int, cursor: Cursor | None) -> Page:
-    """At most `count` versions after `cursor`."""
+    """At most `count` versions after `cursor`; `reads` see one state, as an update moves a version while it is read."""
     if asked.id and asked.since is None and asked.at is None:
         return await _instance(lookup, f"{asked.type}/{asked.id}", count, cursor)
-    total, documents = await asyncio.gather(_total(reads, asked), _everything(reads, asked, count + 1, cursor))
+    current = await _stream(reads, asked, "resources", count + 1, cursor)  # alone: the first read settles the state
+    superseded, total = await asyncio.gather(_stream(reads, asked, "history", count + 1, cursor), _total(reads, asked))
+    documents = list(_merged(current, superseded))[: count + 1]
     versions = [stored_of(document) for document in documents[:count]]
     more = len(documents) > count > 0
     return Page(versions, total, _cursor(documents[count - 1]) if more else None)
@@ -77,25 +79,20 @@ def _cursor(document: Document) -> Cursor:
     return (_milliseconds(document["at"]), _resource_key(document))
 
 
-async def _everything(reads: Reads, asked: Asked, count: int, cursor: Cursor | None) -> list[Document]:
-    """Both collections, each ordered by (at, resource), merged.
+async def _stream(reads: Reads, asked: Asked, collection: str, count: int, cursor: Cursor | None) -> list[Document]:
+    """The versions that one collection holds, ordered by (at, resource).
 
     Instants of one resource grow strictly, so the pair names a version, and it stays the same when the version
     moves to the other collection between two pages.
     """
-    streams = await asyncio.gather(*(_stream(reads, asked, name, count, cursor) for name in _RESOURCE))
-    return list(_merged(streams))[:count]
-
-
-async def _stream(reads: Reads, asked: Asked, collection: str, count: int, cursor: Cursor | None) -> list[Document]:
     filter = {**_bounds(asked, collection), **_after(cursor, collection)}
     sort = {"at": -1, _RESOURCE[collection]: -1}
     hint = await _hint(reads, asked, collection)
     return await reads.find_documents(filter, collection=collection, sort=sort, limit=count, hint=hint)
 
 
-def _merged(streams: Iterable[list[Document]]) -> Iterable[Document]:
-    """A copy that a crash left of a version that is still current is passed over."""
+def _merged(*streams: list[Document]) -> Iterable[Document]:
+    """Both in one order. A copy that a crash left of a version that is still current is passed over."""
     previous = None
     for document in heapq.merge(*streams, key=_position, reverse=True):
         if _position(document) != previous:

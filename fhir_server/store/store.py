@@ -134,7 +134,7 @@ class Store:
         cursor: Cursor | None = None,
     ) -> Page:
         """One page of versions, newest first, delete entries included."""
-        found = await page(self._majority, self._lookup, Asked(type, id, since, at), count, cursor)
+        found = await page(self.snapshot(), self._lookup, Asked(type, id, since, at), count, cursor)
         versions = [await self.fill(stored) if stored.blob else stored for stored in found.versions]
         return Page(versions, found.total, found.cursor)
 
