@@ -210,6 +210,40 @@ async def test_a_mongod_that_dies_is_started_again(embedded: Embedded) -> None:
     await store.close()
 
 
+async def test_one_that_never_leads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a sentence at the start, after one that names the log; the watch tries again."""
+
+    async def never(client: Any) -> bool:
+        return False
+
+    def let(lead: bool) -> None:
+        monkeypatch.setattr("fhir_server.store.mongod._is_primary", _is_primary if lead else never)
+        monkeypatch.setattr("fhir_server.store.mongod.START_SECONDS", 60 if lead else 1)
+
+    let(lead=False)
+    monkeypatch.setattr("fhir_server.store.mongod.SLOW_SECONDS", 0.2)
+    with pytest.raises(
+        FhirError, match=r"did not start \(it was not ready after 1 seconds\); its log is .*mongod\.log"
+    ):
+        await start(tmp_path)
+    assert "mongod.log" in caplog.text
+    let(lead=True)
+    running = await start(tmp_path)
+    let(lead=False)
+    old = running.pid
+    watch = asyncio.create_task(running.watch(seconds=0.05))
+    os.kill(old, signal.SIGKILL)
+    await asyncio.sleep(2)
+    let(lead=True)
+    while running.pid == old and not watch.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    assert not watch.done()
+    watch.cancel()
+    await running.stop()
+
+
 async def test_another_process_with_the_number_is_left_alone(tmp_path: Path) -> None:
     """A process number in a stale lock may belong to anybody by now."""
     (tmp_path / "mongod.lock").write_text(str(os.getpid()))

@@ -28,11 +28,14 @@ SOCKET = "mongod.sock"
 PRIMARY = "primary.sock"
 # sun_path holds 108 bytes; mongod itself gets by with the relative name, so only the client's path counts.
 SOCKET_LIMIT = 107
-START_SECONDS = 60.0
+# After a crash mongod reads its journal first. Who waits is told of it, and not for ever.
+SLOW_SECONDS = 10.0
+START_SECONDS = 300.0
 ANSWER_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
+SLOW = "The embedded MongoDB is not ready yet, and is waited for; its log is %s."
 FAILED = "The embedded MongoDB did not start ({reason}); its log is {log}."
 
 OPTIONS = (
@@ -183,19 +186,32 @@ def _spawn(place: Place) -> Child:
 
 
 async def _lead(process: Process, place: Place) -> None:
+    """Make a mongod that begins ready for clients, and let them in; FhirError when it ends or takes too long."""
+    path = place.folder / "mongod.log"
+    note = asyncio.get_running_loop().call_later(SLOW_SECONDS, log.warning, SLOW, path)
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await _until_primary(process, place)
+    except TimeoutError:
+        reason = f"it was not ready after {START_SECONDS:.0f} seconds"
+        raise FhirError("exception", FAILED.format(reason=reason, log=path)) from None
+    finally:
+        note.cancel()
+    place.open()
+
+
+async def _until_primary(process: Process, place: Place) -> None:
     """Wait until mongod accepts connections, make it a replica set, wait until it is primary."""
-    async with asyncio.timeout(START_SECONDS):
-        while not await _accepts(place.socket):
+    while not await _accepts(place.socket):
+        _check_alive(process, place.folder)
+        await asyncio.sleep(0.01)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(place.socket), timeoutMS=10_000)
+    try:
+        while not await _is_primary(client):
             _check_alive(process, place.folder)
             await asyncio.sleep(0.01)
-        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(_url(place.socket), timeoutMS=10_000)
-        try:
-            while not await _is_primary(client):
-                _check_alive(process, place.folder)
-                await asyncio.sleep(0.01)
-        finally:
-            await client.close()
-    place.open()
+    finally:
+        await client.close()
 
 
 async def _is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
