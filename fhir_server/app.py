@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -98,19 +98,19 @@ class App:
                 auth = await open_auth(self.config, context)
                 context, self.fhir.gate, self.fhir.limits = auth.context, auth.gate, auth.limits
                 stack.push_async_callback(auth.limits.close)
-                attend(stack, context.trail.run())
-                attend(stack, retention.run(context.trail, self.config.audit_days))
+                attend(stack, context.trail.run)
+                attend(stack, partial(retention.run, context.trail, self.config.audit_days))
                 self._others.router.routes.extend(auth.routes)
             if self.beside is None and isinstance(context.store, Store):
                 quiet_collector()
-                attend(stack, warm_up())
+                attend(stack, warm_up)
                 self.tenants.store = context.store
                 stack.push_async_callback(self.tenants.close)
             self.fhir.context = context
             following = Following(context, self._redefine)
             self.fhir.settle = following.settle
-            watching = asyncio.create_task(following.run())
-            stack.callback(watching.cancel)
+            attend(stack, following.follow)
+            attend(stack, following.reindex)
             yield
             self.stopping = True
             self.fhir.context = None

@@ -59,11 +59,15 @@ class Following:
         if self._config.mongo:  # other processes may share the database, and look at it every half second
             await asyncio.sleep(POLL + MARGIN)
 
-    async def run(self) -> None:
-        """Look for changes, and give older resources their entries; never returns."""
-        await asyncio.gather(self._repeated(self.look), self._repeated(self._reindex))
+    async def follow(self) -> None:
+        """Look for changes; never returns."""
+        await self._repeated(self.look)
 
-    async def _reindex(self) -> None:
+    async def reindex(self) -> None:
+        """Give older resources their entries; never returns."""
+        await self._repeated(self._work)
+
+    async def _work(self) -> None:
         await work(self._store, lambda: self._parameters.registry, self._owner, self._config.base)
 
     async def _repeated(self, step: Callable[[], Awaitable[None]]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 import structlog
 
@@ -17,11 +17,15 @@ from fhir_server.context import Context
 from fhir_server.following import registry_of
 from fhir_server.ids import TimeOrdered
 from fhir_server.keyring import keys_of
+from fhir_server.logs import places_of
 from fhir_server.store import Embedded, Store, open_store, watch_disk
 from fhir_server.store.mongod import PRIMARY
 from profiles.validate import warm
 
 log = structlog.get_logger()
+
+PATIENCE = 0.5  # seconds until what runs beside the requests is told again to end
+REST = 5.0  # seconds after a fault in what runs beside the requests
 
 
 async def open_context(
@@ -34,7 +38,7 @@ async def open_context(
     store = await open_store(url, config.database, search_seconds=config.search_seconds)
     stack.push_async_callback(store.close)
     if PRIMARY in url:  # an embedded database, ours or that of the process which started this worker
-        attend(stack, watch_disk(store, config.data))
+        attend(stack, partial(watch_disk, store, config.data))
     for text in () if PRIMARY in url else store.warnings:  # the embedded one is for trying out, and documented as such
         log.warning("database", text=text)
     return await context_of(config, store, now)
@@ -51,19 +55,30 @@ async def embedded_url(config: Config, stack: AsyncExitStack) -> str:
     embedded = await Embedded.start(config.data)
     stop: Callable[[], Awaitable[None]] = embedded.stop
     stack.push_async_callback(stop)
-    attend(stack, embedded.watch())
+    attend(stack, embedded.watch)
     return embedded.url
 
 
-def attend(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` beside everything else until the stack is closed."""
-    task = asyncio.create_task(work)
+def attend(stack: AsyncExitStack, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` beside everything else until the stack is closed; a fault is told, and the work begun again."""
+    task = asyncio.create_task(_attended(work))
 
     async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # Once may not do: asyncio.wait_for of Python 3.11, which the driver uses, can lose a cancellation.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=PATIENCE)
 
     stack.push_async_callback(end)
+
+
+async def _attended(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await work()
+        except Exception as error:
+            log.error("unexpected", error=type(error).__name__, place=places_of(error))
+        await asyncio.sleep(REST)
 
 
 # What is mostly written first.
