@@ -19,7 +19,7 @@ from fhir_server.ids import TimeOrdered
 from fhir_server.keyring import keys_of
 from fhir_server.logs import places_of
 from fhir_server.store import Embedded, Store, open_store, watch_disk
-from fhir_server.store.mongod import PRIMARY
+from fhir_server.store.mongod import folder_of
 from profiles.validate import warm
 
 log = structlog.get_logger()
@@ -37,10 +37,12 @@ async def open_context(
     url = config.mongo or await embedded_url(config, stack)
     store = await open_store(url, config.database, search_seconds=config.search_seconds)
     stack.push_async_callback(store.close)
-    if PRIMARY in url:  # an embedded database, ours or that of the process which started this worker
-        attend(stack, partial(watch_disk, store, config.data))
-    for text in () if PRIMARY in url else store.warnings:  # the embedded one is for trying out, and documented as such
-        log.warning("database", text=text)
+    embedded = folder_of(url)  # ours, or that of the process which started this worker or runs beside
+    if embedded is not None:
+        attend(stack, partial(watch_disk, store, embedded))
+    else:  # the embedded one is for trying out, and documented as such
+        for text in store.warnings:
+            log.warning("database", text=text)
     return await context_of(config, store, now)
 
 

@@ -384,6 +384,25 @@ async def test_the_disk_is_watched(mongo_url: str, database: str, monkeypatch: p
     await store.close()
 
 
+async def test_the_disk_that_is_watched_is_the_databases(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is given the URL of an embedded database has no data folder of its own, perhaps."""
+    usage, looked = shutil.disk_usage("/"), []
+
+    def look(path: Path) -> Any:
+        looked.append(Path(path).resolve(strict=True))
+        return usage._replace(free=0)
+
+    monkeypatch.setattr("shutil.disk_usage", look)
+    async with AsyncExitStack() as stack:
+        context = await open_context(Config(mongo=embedded.url, data=tmp_path / "none"), stack)
+        await asyncio.sleep(0)
+        assert isinstance(context.store, Store)
+        assert context.store.read_only
+    assert looked == [tmp_path / "db"]
+
+
 async def test_the_server_attends_to_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server on an embedded database starts a killed mongod again and watches the disk, until it stops."""
     usage = shutil.disk_usage("/")

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
@@ -261,6 +261,12 @@ async def _answers(socket: Path) -> bool:
 
 def _url(socket: Path) -> str:
     return f"mongodb://{quote(str(socket), safe='')}/?directConnection=true"
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder of the embedded database that answers at this URL, None for another MongoDB."""
+    path = Path(unquote(urlsplit(url).netloc))
+    return path.parent if path.name == PRIMARY else None
 
 
 def _claim(data: Path) -> tuple[Owner, Path]:
