@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, NetworkTimeout, OperationFailure, PyMongoError
 
 from fhir_server.store import Store
 
@@ -30,6 +30,7 @@ ERRORS: dict[str, Callable[[], PyMongoError]] = {
     "NetworkTimeout": lambda: NetworkTimeout("timed out"),
     "WriteConflict": write_conflict,
     "UnknownCommit": unknown_commit,
+    "NoSessions": lambda: ConfigurationError("Sessions are not supported by this MongoDB deployment"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from fhir_server.context import Context
 from fhir_server.store import Store
 from profiles.json import parse
-from tests.hospital import Hospital, condition, encounter, observation, open_hospital, reference
+from tests.hospital import Hospital, condition, encounter, letter, observation, open_hospital, reference
 from tests.shell import ask, content, context_on, text_of
 
 pytestmark = pytest.mark.anyio
@@ -258,17 +258,7 @@ async def test_the_gate(store: Store) -> None:
 
 async def test_a_document_by_a_graph(context: Context) -> None:
     """R4 $document: `graph` says what a document holds beside the Composition's own targets."""
-    head = {
-        "resourceType": "Composition",
-        "id": "doc",
-        "status": "final",
-        "type": {"text": "Note"},
-        "subject": reference("Patient/P1"),
-        "date": "2026-01-01",
-        "author": [reference("Organization/up")],
-        "title": "Note",
-        "section": [{"title": "Lists", "entry": [reference("List/l")]}],
-    }
+    head = letter("List/l") | {"author": [reference("Organization/up")]}
     assert (await ask(context, "PUT", "Composition/doc", head)).status == 201
     items = {"path": "List.entry.item", "target": [{"type": "Observation"}]}
     link = {"path": "Composition.section.entry", "target": [{"type": "List", "link": [items]}]}

@@ -191,7 +191,7 @@ def test_a_server_with_another_database_gets_everything(place: dict[str, str], t
 
 
 def test_beside_a_running_server(place: dict[str, str], tmp_path: Path) -> None:
-    """On its embedded database; what is loaded counts with its next request, a SearchParameter too."""
+    """On its embedded database; what is loaded is found, by a SearchParameter that was loaded too."""
     embedded = {name: value for name, value in place.items() if name != "FHIR_MONGO"}
     parameter = {"resourceType": "SearchParameter", "id": "shoe", "url": "http://a.example/shoe", "name": "shoe"}
     parameter |= {"status": "active", "description": "Shoes", "code": "shoe", "base": ["Patient"], "type": "string"}

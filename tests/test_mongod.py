@@ -19,10 +19,9 @@ import pytest
 
 from fhir_server.config import Config
 from fhir_server.opening import open_context
-from fhir_server.store import Embedded, Store, open_store, watch_disk
+from fhir_server.store import Embedded, Store, open_store
 from fhir_server.store.binary import find_mongod
 from fhir_server.store.connect import _version_warnings
-from fhir_server.store.disk import ENOUGH, LOW, is_full
 from fhir_server.store.mongod import _is_primary
 from fhir_server.store.process import survivor
 from profiles.outcome import FhirError
@@ -356,51 +355,6 @@ def test_too_old_a_release_is_refused() -> None:
     """What lacks snapshot reads and the like cannot be used."""
     with pytest.raises(FhirError, match=r"MongoDB 4\.4\.1 is too old"):
         _version_warnings((4, 4, 1))
-
-
-def test_full_has_some_way_back() -> None:
-    """Writing stops under the low mark and goes on above a higher one."""
-    assert [is_full(LOW - 1, False), is_full(LOW, False), is_full(LOW, True), is_full(ENOUGH, True)] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-
-
-async def test_the_disk_is_watched(mongo_url: str, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store turns read-only when the disk is nearly full and back when there is room."""
-    store = await open_store(mongo_url, database)
-    usage = shutil.disk_usage("/")
-    free = [0]
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=free[0]))
-    watch = asyncio.create_task(watch_disk(store, "/", seconds=0.001))
-    await asyncio.sleep(0.02)
-    assert store.read_only
-    free[0] = ENOUGH
-    await asyncio.sleep(0.02)
-    assert not store.read_only
-    watch.cancel()
-    await store.close()
-
-
-async def test_the_disk_that_is_watched_is_the_databases(
-    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that is given the URL of an embedded database has no data folder of its own, perhaps."""
-    usage, looked = shutil.disk_usage("/"), []
-
-    def look(path: Path) -> Any:
-        looked.append(Path(path).resolve(strict=True))
-        return usage._replace(free=0)
-
-    monkeypatch.setattr("shutil.disk_usage", look)
-    async with AsyncExitStack() as stack:
-        context = await open_context(Config(mongo=embedded.url, data=tmp_path / "none"), stack)
-        await asyncio.sleep(0)
-        assert isinstance(context.store, Store)
-        assert context.store.read_only
-    assert looked == [tmp_path / "db"]
 
 
 async def test_the_server_attends_to_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
