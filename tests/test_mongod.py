@@ -254,10 +254,11 @@ async def test_another_process_with_the_number_is_left_alone(tmp_path: Path) -> 
 
 def test_a_survivor_is_there_until_it_has_ended(tmp_path: Path) -> None:
     """A process that ends gives its memory back, and with it the command line, before its files and locks."""
-    line = ["sh", "-c", "read go; exec sleep 60", "--replSet"]
-    with subprocess.Popen(line, cwd=tmp_path, stdin=subprocess.PIPE) as mongod:
+    line = ["sh", "-c", "echo $$; read go; exec sleep 60", "--replSet"]
+    with subprocess.Popen(line, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as mongod:
         assert mongod.stdin is not None
-        (tmp_path / "mongod.lock").write_text(str(mongod.pid))
+        assert mongod.stdout is not None
+        (tmp_path / "mongod.lock").write_bytes(mongod.stdout.readline())
         left = survivor(tmp_path)
         assert left is not None
         mongod.stdin.write(b"go\n")
