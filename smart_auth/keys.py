@@ -42,12 +42,12 @@ async def rotate(realm: Realm) -> str:
     return str((await _create(realm))["key"])
 
 
-async def remove(realm: Realm, kid: str) -> int:
-    """Take a key away at once: every token issued under it is dead within a second; how many there were."""
-    await realm.records.drop("keys", {"_id": kid})
+async def remove(realm: Realm, kid: str) -> int | None:
+    """Take a key away at once: every token of its time is dead within a second; how many, None without such a key."""
+    found = await realm.records.drop("keys", {"_id": kid})
     count = await realm.records.drop("tokens", {"kid": kid})
     await touch(realm)
-    return count
+    return count if found or count else None
 
 
 async def jwks(realm: Realm) -> dict[str, Any]:

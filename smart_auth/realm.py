@@ -151,8 +151,12 @@ class Realm:
     turns: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
     def secret(self, size: int = 32) -> str:
-        """A fresh random text of `size` bytes in base64url without padding."""
-        return base64.urlsafe_b64encode(self.random(size)).rstrip(b"=").decode()
+        """A fresh random text of `size` bytes in base64url without padding.
+
+        None begins with `-`, for names made so are given to commands, which would take it for an option.
+        """
+        text = base64.urlsafe_b64encode(self.random(size)).rstrip(b"=").decode()
+        return self.secret(size) if text.startswith("-") else text
 
     def after(self, span: timedelta) -> datetime:
         """The instant `span` from now."""

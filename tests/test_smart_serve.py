@@ -96,6 +96,7 @@ def test_the_signing_key_is_changed_and_removed(demo: Demo) -> None:
     assert "tokens were revoked" in demo.command("token", "kill", old)
     assert statuses(demo, token) == {401}
     assert old not in {key["kid"] for key in fetch(f"{demo.auth}/jwks")[1]["keys"]}
+    assert "There is no such key." in demo.command("token", "kill", old, status=1)
 
 
 def statuses(demo: Demo, token: str) -> set[int]:

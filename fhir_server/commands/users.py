@@ -279,7 +279,10 @@ def rotate_keys(mongo: Mongo = None, data: Data = None) -> None:
 @token.command("kill")
 def kill_key(kid: str, mongo: Mongo = None, data: Data = None) -> None:
     """Remove a signing key in an emergency: all tokens of its time are dead within a second."""
-    typer.echo(f"{run(Place(mongo, data), lambda realm: keys.remove(realm, kid))} tokens were revoked.")
+    count = run(Place(mongo, data), lambda realm: keys.remove(realm, kid))
+    if count is None:
+        raise FhirError("not-found", "There is no such key.")
+    typer.echo(f"{count} tokens were revoked.")
 
 
 @role.command("list")

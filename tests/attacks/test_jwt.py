@@ -9,6 +9,7 @@ import json
 import os
 import resource as memory
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -305,6 +306,14 @@ async def test_j23_rotation_and_removal_of_our_own_key(world: World) -> None:
     assert await principals.of_token(world.realm, second["access_token"])
     assert await keys.read(world.realm, first["id_token"]) is None
     assert await keys.read(world.realm, second["id_token"])
+    assert await keys.remove(world.realm, k1) is None
+
+
+async def test_no_secret_begins_like_an_option(world: World) -> None:
+    """The name of a key is a command's argument: `token kill -S…` was refused as an unknown option."""
+    drawn = iter([b"\xf8" * 9, b"\xfb" * 9, b"\xfc" * 9])
+    realm = replace(world.realm, random=lambda _: next(drawn))
+    assert realm.secret(9) == "_Pz8_Pz8_Pz8"
 
 
 async def test_s15_scopes_of_the_wrong_kind_of_client(world: World) -> None:
