@@ -241,7 +241,7 @@ async def test_page_links_cannot_be_changed_or_moved(context: Context) -> None:
     page = content(await ask(context, "GET", "Patient?_count=2"))
     link = next(link["url"] for link in page["link"] if link["relation"] == "next")
     assert (await ask(context, "GET", link)).status == 200
-    assert (await ask(context, "GET", link[:-2] + "AA")).status == 400
+    assert (await ask(context, "GET", link[:-2] + ("BB" if link.endswith("AA") else "AA"))).status == 400
     assert (await ask(context, "GET", link.replace("Patient?", "Observation?"))).status == 400
 
 
