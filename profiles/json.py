@@ -2,7 +2,7 @@
 
 A UTF-8 byte order mark is skipped; any other encoding than UTF-8 is refused. Decimals are `decimal.Decimal` and print
 the digits they were read with, integers are int. Duplicate keys, NaN, lone surrogates, U+0000 and more than 64 levels
-are refused.
+are refused. What the server wrote itself is read by `decode`, which refuses nothing.
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ class _Refused(ValueError):
     """A number no server should calculate with."""
 
 
-def _decimal(text: str) -> Decimal:
+def decimal(text: str) -> Decimal:
+    """The number with the digits it is written with; ValueError for one beyond the limits."""
     if len(text) > MAX_DIGITS or ("e" in text.lower() and abs(_exponent(text)) > MAX_EXPONENT):
         raise _Refused(f"the number {text[:40]} is beyond the limits ({MAX_DIGITS} digits, exponent {MAX_EXPONENT})")
+    return _as_written(text)
+
+
+def _as_written(text: str) -> Decimal:
     value = Decimal(text)
     return value if str(value) == text else Literal(text)
 
@@ -65,13 +70,22 @@ def _literal(value: Any) -> msgspec.Raw:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
-_decoder = msgspec.json.Decoder(float_hook=_decimal)
+_decoder = msgspec.json.Decoder(float_hook=decimal)
+_own_decoder = msgspec.json.Decoder(float_hook=_as_written)
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_literal)
 
 
 def encode(resource: Any) -> bytes:
     """Compact JSON: non-ASCII as is, decimals with the digits they were read with."""
     return _encoder.encode(resource)
+
+
+def decode(body: bytes) -> Any:
+    """What `encode` wrote, stored or in a Bundle around stored bodies: the limits are for what comes in."""
+    try:
+        return _own_decoder.decode(body)
+    except msgspec.ValidationError:  # an integer of more than 4,300 digits, from before XML had a limit
+        return slow_json.loads(body, parse_float=_as_written, parse_int=Decimal)
 
 
 def pretty(body: bytes) -> bytes:
@@ -99,15 +113,25 @@ def parse(raw: bytes) -> Any:
 
 
 def _check_depth(raw: bytes, value: Any) -> None:
-    """Refuse more than 64 levels, level by level (3 ms a megabyte; text with few brackets cannot be that deep)."""
-    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
-        return
+    """Refuse more than 64 levels; text with few brackets cannot be that deep."""
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_too_deep(value):
+        raise _fault(raw, _too_deep_at(raw), f"nested deeper than {MAX_DEPTH} levels")
+
+
+def check_depth(resource: Any) -> None:
+    """The same limit for a resource that was not read from JSON but from XML, or made by a patch."""
+    if _is_too_deep(resource):
+        raise FhirError("structure", f"The resource is nested deeper than {MAX_DEPTH} levels of JSON")
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether there are more than 64 levels, level by level (3 ms a megabyte)."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [v for c in level for v in (c.values() if type(c) is dict else c) if type(v) is dict or type(v) is list]
         if not level:
-            return
-    raise _fault(raw, _too_deep_at(raw), f"nested deeper than {MAX_DEPTH} levels")
+            return False
+    return True
 
 
 def _too_deep_at(raw: bytes) -> int:

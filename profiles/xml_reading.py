@@ -11,12 +11,13 @@ from xml.sax.saxutils import quoteattr
 from lxml import etree
 
 from profiles import model
+from profiles.json import check_depth, decimal
 from profiles.outcome import FhirError, Issue
 from profiles.xml_narratives import XHTML, unprefixed
 
 FHIR = "http://hl7.org/fhir"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
-MAX_DEPTH = 128  # elements; 64 levels of JSON, where an array is a level and its element another
+MAX_DEPTH = 128  # elements, for Python's stack; what they make is held to the 64 levels of JSON
 MOST = 100  # faults listed of one document
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -62,7 +63,9 @@ def _read(raw: bytes, faults: list[Issue] | None) -> dict[str, Any]:
     root = _read_tree(source)
     if root.tag.partition("}")[0] != "{" + FHIR:
         raise _at(root, f"The root element is not in the namespace {FHIR}")
-    return _read_resource(root, _Reading(narratives, faults), 0)
+    resource = _read_resource(root, _Reading(narratives, faults), 0)
+    check_depth(resource)
+    return resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,7 @@ def _read_one(node: etree._Element, type_name: str, reading: _Reading, depth: in
     if primitive:
         if "value" not in node.attrib and not content:
             reading.wrong(node, f"The element {_local(node)} has neither a value nor an extension")
-        return _value(node.get("value"), type_name), content or None
+        return _value(node, type_name), content or None
     return content, None
 
 
@@ -218,8 +221,9 @@ def _put(into: dict[str, Any], name: str, single: bool, pairs: list[tuple[Any, A
             into[key] = column[0] if single else column
 
 
-def _value(text: str | None, type_name: str) -> Any:
+def _value(node: etree._Element, type_name: str) -> Any:
     """The JSON value of an attribute; what is not of its type stays text, and the validator says so."""
+    text = node.get("value")
     if text is None:
         return None
     if type_name == "boolean":
@@ -227,8 +231,15 @@ def _value(text: str | None, type_name: str) -> Any:
     if type_name in _INTEGERS:
         return int(text) if _INTEGER.fullmatch(text) else text
     if type_name == "decimal":
-        return Decimal(text) if _NUMBER.fullmatch(text) else text
+        return _decimal(node, text) if _NUMBER.fullmatch(text) else text
     return text
+
+
+def _decimal(node: etree._Element, text: str) -> Decimal:
+    try:
+        return decimal(text)
+    except ValueError as error:
+        raise _at(node, f"This is not XML that FHIR allows: {error}") from None
 
 
 def _read_narrative(node: etree._Element, reading: _Reading) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from fhir_server.context import Context
-from fhir_server.store import Store
+from fhir_server.store import Store, instant
+from fhir_server.writing.resource import record
 from profiles.json import parse
 from tests.shell import ask, content, context_on, id_of, patient, text_of
 
@@ -91,6 +94,85 @@ async def test_xml_both_ways(context: Context) -> None:
         assert b"<Patient" in (await ask(context, "GET", url, accept=accept)).body
     assert b"<Bundle" in (await ask(context, "GET", "Patient?_format=xml")).body
     assert b"<OperationOutcome" in (await ask(context, "GET", "Patient/none?_format=xml")).body
+
+
+def nested(levels: int) -> list[dict[str, Any]]:
+    """So many extensions, one in the other."""
+    found: dict[str, Any] = {"url": "http://e.org/x", "valueString": "x"}
+    for _ in range(levels - 1):
+        found = {"url": "http://e.org/x", "extension": [found]}
+    return [found]
+
+
+XML = "application/fhir+xml"
+ADDED = [
+    ("application/json-patch+json", [{"op": "add", "path": "/extension/0/extension", "value": nested(31)}]),
+    (
+        "application/json-patch+json",
+        [{"op": "copy", "from": "/extension", "path": "/extension/0/extension/0/extension/0/extension"}],
+    ),
+    (
+        "application/fhir+json",
+        {
+            "resourceType": "Parameters",
+            "parameter": [
+                {
+                    "name": "operation",
+                    "part": [
+                        {"name": "type", "valueCode": "add"},
+                        {"name": "path", "valueString": "Patient.extension.extension.extension.extension"},
+                        {"name": "name", "valueString": "extension"},
+                        {"name": "value", "valueExtension": nested(28)[0]},
+                    ],
+                }
+            ],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), ADDED)
+async def test_a_patch_makes_nothing_deeper_than_a_body(context: Context, kind: str, change: Any) -> None:
+    """64 levels, however they come together."""
+    await ask(context, "PUT", "Patient/deep", patient(id="deep", extension=nested(29)))
+    refused = await ask(context, "PATCH", "Patient/deep", change, content_type=kind)
+    assert (refused.status, text_of(refused)[:32]) == (400, "The resource is nested deeper th")
+
+
+@pytest.mark.parametrize("number", ["1e3000", "9" * 5000])
+async def test_a_patch_in_xml_has_the_limits_of_json(context: Context, number: str) -> None:
+    """What JSON refuses does not come in another way."""
+    await ask(context, "PUT", "Patient/p1", patient(id="p1"))
+    parts = (("type", "Code", "add"), ("path", "String", "Patient"), ("name", "String", "extension"))
+    rows = "".join(f'<part><name value="{name}"/><value{kind} value="{value}"/></part>' for name, kind, value in parts)
+    extension = f'<part><name value="value"/><valueDecimal value="{number}"/></part>'
+    operation = f'<name value="operation"/>{rows}<part><name value="value"/>{extension}</part>'
+    sent = f'<Parameters xmlns="http://hl7.org/fhir"><parameter>{operation}</parameter></Parameters>'
+    refused = await ask(context, "PATCH", "Patient/p1", sent.encode(), content_type=XML)
+    assert refused.status == 400 and "beyond the limits" in text_of(refused)
+    added = f'<extension xmlns="http://hl7.org/fhir" url="u"><valueDecimal value="{number}"/></extension>'
+    sent = f'<diff xmlns="http://hl7.org/fhir"><add sel="Patient" pos="prepend">{added}</add></diff>'
+    refused = await ask(context, "PATCH", "Patient/p1", sent.encode(), content_type="application/xml-patch+xml")
+    assert refused.status == 400 and "beyond the limits" in text_of(refused)
+
+
+@pytest.mark.parametrize(
+    "found", [nested(30), [{"url": "u", "valueDecimal": Decimal("1e3000")}], [{"url": "u", "valueDecimal": 10**4000}]]
+)
+async def test_a_page_shows_all_that_is_stored(context: Context, found: list[dict[str, Any]]) -> None:
+    """The limits are for what comes in: a Bundle adds levels, and what is stored may be from before a limit."""
+    at = instant(context.now())
+    await context.store.create(record(patient(extension=found), "deep", 1, at, "PUT", context))
+    urls = ("Patient?_count=9", "Patient/deep", "Patient/deep/_history", "Patient/_history", "_history")
+    for url in urls:
+        answer = await ask(context, "GET", url, accept=XML)
+        assert (answer.status, answer.body.count(b"<family")) == (200, 1)
+    for query in ("_summary=true", "_summary=data", "_elements=extension"):
+        for url in ("Patient", "Patient/deep"):
+            assert b'"id":"deep"' in (await ask(context, "GET", f"{url}?{query}")).body
+    sent = [{"op": "remove", "path": "/extension"}]
+    mended = await ask(context, "PATCH", "Patient/deep", sent, content_type="application/json-patch+json")
+    assert mended.status == 200
 
 
 async def test_pretty_is_indented(context: Context) -> None:

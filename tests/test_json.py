@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.json import encode, parse, pretty
+from profiles.json import decode, encode, parse, pretty
 from profiles.outcome import FhirError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
@@ -123,6 +123,13 @@ def test_absurd_numbers_are_refused(number: str) -> None:
 def test_what_is_allowed(raw: bytes) -> None:
     """A byte order mark, 64 levels, a surrogate pair, escaped quotes: all fine."""
     assert parse(raw) == plain.loads(raw.decode("utf-8-sig"))
+
+
+@pytest.mark.parametrize("number", ["1e3000", "1" * 401 + ".50", "9" * 5000, "1.0e3", "1E-8"])
+def test_what_is_stored_is_read_without_limits(number: str) -> None:
+    """The limits are for what comes in: a body from before them does not break the Bundle that it stands in."""
+    body = b"[" * 70 + number.encode() + b"]" * 70
+    assert encode(decode(body)) == body
 
 
 def test_pretty_indents_by_two() -> None:

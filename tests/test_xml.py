@@ -4,14 +4,16 @@ import glob
 import json
 import os
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from profiles.json import encode, parse
 from profiles.outcome import FhirError
-from profiles.xml import parse_xml, print_xml
+from profiles.xml import parse_xml, print_xml, read_xml
 
 DIV = (
     '<div xmlns="http://www.w3.org/1999/xhtml"><p class="a">Müller &amp; <b>Söhne</b> &#160;<br/></p><div>x</div></div>'
@@ -157,6 +159,40 @@ def test_hostile_xml_is_refused_in_linear_time(bomb: bytes) -> None:
     with pytest.raises(FhirError):
         parse_xml(bomb)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("number", ["0.00000001", "1.50e3", "1.5E-10", "100", "-0.10", "0.0"])
+def test_decimals_keep_their_digits(number: str) -> None:
+    """R4 datatypes.html#decimal: the precision is kept, and so is the text, as in JSON."""
+    raw = xml(f"<extension url='u'><valueDecimal value='{number}'/></extension>")
+    assert b'"valueDecimal":%b}' % number.encode() in encode(parse_xml(raw))
+    assert f'value="{number}"'.encode() in print_xml(parse_xml(raw))
+
+
+@pytest.mark.parametrize("number", ["1e3000", "1e-999999", "1e99999999999999999999", "9" * 5000])
+@pytest.mark.parametrize("read", [parse_xml, read_xml])
+def test_absurd_numbers_are_refused(number: str, read: Callable[[bytes], Any]) -> None:
+    """The limits of JSON (D13), with the place."""
+    raw = xml(f"<extension url='u'><valueDecimal value='{number}'/></extension>")
+    with pytest.raises(FhirError, match="beyond the limits") as caught:
+        read(raw)
+    assert caught.value.issues[0].expression == ("Patient.extension[0].value",)
+
+
+def nested(levels: int, inner: str = "") -> str:
+    """So many extensions, one in the other."""
+    return "<extension url='u'>" * levels + inner + "</extension>" * levels
+
+
+def test_depth_is_that_of_json() -> None:
+    """What XML accepts can be sent back as JSON, and the other way round: 64 levels of objects and arrays."""
+    coded = "<valueCodeableConcept><coding><code value='x'/></coding></valueCodeableConcept>"
+    deepest = parse_xml(xml(nested(30, coded)))
+    assert parse(encode(deepest)) == deepest == parse_xml(print_xml(deepest))
+    for levels in (31, 100):
+        with pytest.raises(FhirError, match="nested deeper than 64 levels") as caught:
+            parse_xml(xml(nested(levels, coded)))
+        assert caught.value.status == 400
 
 
 def test_a_value_that_is_not_of_its_type_stays_for_the_validator() -> None:

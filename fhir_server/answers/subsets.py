@@ -8,7 +8,7 @@ from typing import Any
 
 from fhir_server.context import Pairs, Request, Resource
 from fhir_server.http.headers import first
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from profiles.model import RESOURCE_TYPES, Element, fields
 from profiles.outcome import FhirError
 from search.controls import SUMMARIES
@@ -48,7 +48,7 @@ def subset(summary: str | None, elements: Iterable[str]) -> Subset | None:
 
 def subset_body(body: bytes, asked: Subset) -> bytes:
     """The subset of an encoded resource."""
-    return encode(subset_of(parse(body), asked))
+    return encode(subset_of(decode(body), asked))
 
 
 def subset_of(resource: Resource, asked: Subset) -> Resource:

@@ -10,7 +10,7 @@ from typing import Any
 from fhir_server.context import Request
 from fhir_server.http.headers import Media, media, ranges_of
 from fhir_server.http.lines import lines
-from profiles.json import parse, pretty
+from profiles.json import decode, parse, pretty
 from profiles.outcome import FhirError, Issue
 from profiles.xml import parse_xml, print_xml, read_xml
 
@@ -42,11 +42,11 @@ def _examine(body: bytes) -> tuple[Any, list[Issue]]:
 
 
 def _xml(body: bytes) -> bytes:
-    return print_xml(parse(body))
+    return print_xml(decode(body))
 
 
 def _indented_xml(body: bytes) -> bytes:
-    return print_xml(parse(body), indented=True)
+    return print_xml(decode(body), indented=True)
 
 
 JSON = Format(

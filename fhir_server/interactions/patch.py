@@ -18,7 +18,7 @@ from fhir_server.writing.atomic import atomically, turn
 from fhir_server.writing.checking import faults
 from fhir_server.writing.conditions import hold, match_key, matching, narrowing, only
 from fhir_server.writing.resource import check_if_match, check_type, is_same, refuse_faults, written
-from profiles.json import parse
+from profiles.json import check_depth, decode, parse
 from profiles.outcome import FhirError
 from profiles.patch import fhirpath_patch, json_patch, merge_patch, xml_patch
 from profiles.xml import parse_xml
@@ -93,7 +93,8 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
     if current.body is None:
         raise FhirError("deleted", f"{type}/{id} was deleted.")
     check_if_match(request, current)
-    resource = change(parse(current.body))
+    resource = change(decode(current.body))
+    check_depth(resource)
     rename(resource, request.names)
     check_type(resource, type)
     if resource.get("id") != id:
