@@ -33,6 +33,8 @@ VERB: Mapping[str, str] = {
 }
 # The audit trail is written by the server alone, whatever a role or a scope says.
 READ_ONLY_TYPES = frozenset({"AuditEvent"})
+# A consent is about the record of a patient: not what names none, nor the log of who looked at it.
+NO_RECORD = SHARED | READ_ONLY_TYPES
 WRITES = frozenset("cud")
 
 # The code systems as R4 and as older senders write them, and not at all.
@@ -45,38 +47,17 @@ CONFIDENTIALITY_SYSTEMS = (
 SENSITIVITY_SYSTEMS = (
     "http://terminology.hl7.org/CodeSystem/v3-ActCode",
     "http://hl7.org/fhir/v3/ActCode",
+    "urn:oid:2.16.840.1.113883.5.4",
     "",
 )
 # http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy: the codes that need a policy's own label.
 SENSITIVE = (
-    "ETH",
-    "ETHUD",
-    "OPIOIDUD",
-    "GDIS",
-    "HIV",
-    "MST",
-    "SCA",
-    "SDV",
-    "SEX",
-    "SPI",
-    "STD",
-    "PSY",
-    "PSYTHPN",
-    "SUD",
-    "BH",
-    "COGN",
-    "DVD",
-    "EMOTDIS",
-    "MH",
-    "TBOO",
-    "VIO",
-    "SICKLE",
-    "DEMO",
-    "CEL",
-    "VIP",
+    *("EMP", "DIA", "DRGIS", "PDS", "PHY", "PRS", "ADOL", "CEL", "VIP"),
+    *("ETH", "GDIS", "HIV", "IDS", "MST", "PREGNANT", "SCA", "SDV", "SEX", "SICKLE", "STD", "TBOO", "VIO"),
+    *("SPI", "BH", "COGN", "DVD", "EMOTDIS", "MH", "PSY", "PSYTHPN", "SUD", "ETHUD", "OPIOIDUD"),
+    *("DEMO", "DOB", "GENDER", "LIVARG", "MARST", "PATLOC", "RACE", "REL"),
+    *("B", "EMPL", "LOCIS", "SSP"),
 )
-
-
 LABELLED = ("_security:missing", "false")
 
 
@@ -206,7 +187,7 @@ def _restrictions(principal: Principal, kind: str, verb: str, world: World) -> l
     if principal.breaks_glass(now):
         return []
     parts = _labels(principal)
-    if world.consents and verb != "c" and kind not in SHARED:
+    if world.consents and verb != "c" and kind not in NO_RECORD:
         asker = Asker(principal.actors, principal.purpose, now)
         parts.append(negate(_denied(principal, kind, asker, world)))
     return parts

@@ -16,9 +16,15 @@ from smart_auth.compartments import foreign_patient, patient_formula
 from smart_auth.formulas import EVERYTHING, NOTHING, Formula, Pair, either, every, holds, negate, where
 from smart_auth.policies import Policy, Row, policy
 from smart_auth.scopes import Scope
+from tests import terminology_world
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-CODES = {"Observation": ("subject", "performer"), "Appointment": ("actor",), "Condition": ("patient", "asserter")}
+CODES = {
+    "AuditEvent": ("patient",),
+    "Observation": ("subject", "performer"),
+    "Appointment": ("actor",),
+    "Condition": ("patient", "asserter"),
+}
 R = access.CONFIDENTIALITY_SYSTEMS[0] + "|R"
 
 
@@ -161,6 +167,16 @@ def test_labels_above_the_clearance_are_invisible() -> None:
     assert visible(access.access(doctor, "Condition", "r", world()).formula, security=f"{R} {hiv}")
 
 
+def test_sensitive_labels_are_those_of_hl7() -> None:
+    """Every code of the value set but its headings, under every name of its code system."""
+    url = "http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy"
+    listed = terminology_world.codes(terminology_world.ask(terminology_world.library(), "ValueSet", "expand", url=url))
+    assert sorted(access.SENSITIVE) == sorted(code for code in listed if not code.startswith("_"))
+    formula = access.access(nurse(), "Condition", "r", world()).formula
+    for system in ("http://terminology.hl7.org/CodeSystem/v3-ActCode", "urn:oid:2.16.840.1.113883.5.4", ""):
+        assert not any(visible(formula, security=f"{system}|{code}") for code in ("HIV", "PREGNANT", "PRS"))
+
+
 def test_u09_break_glass_lifts_labels_and_consents_until_it_ends() -> None:
     """An emergency session shows what labels and consents hide, only for roles that may, only until its end."""
     consent = consents_deny("P1")
@@ -237,6 +253,16 @@ def test_an_opt_out_rule_denies_but_for_its_permits() -> None:
     formula = access.access(nurse(), "Condition", "r", world(rule)).formula
     assert visible(formula, patient="Patient/P1", code="ok")
     assert not visible(formula, patient="Patient/P1", code="no")
+
+
+def test_u05_a_consent_hides_no_audit_trail() -> None:
+    """Who watches over the record is no reader of it: a denial leaves the AuditEvents where they are."""
+    auditor = caller("user/*.rs", "Auditor", user="a", actors=frozenset({"Practitioner/a"}))
+    denial = consents_deny("P1", actor=[{"reference": {"reference": "Practitioner/a"}}])
+    for verb in "rs":
+        formula = access.access(auditor, "AuditEvent", verb, world(denial)).formula
+        assert formula == access.access(auditor, "AuditEvent", verb, world()).formula
+    assert access.unmarked(auditor, "AuditEvent", world(denial)) == access.unmarked(auditor, "AuditEvent", world())
 
 
 def test_thousands_of_equal_denials_share_one_part() -> None:
