@@ -25,6 +25,7 @@ OFFSET = re.compile(r" \(byte (\d+)\)$")
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 LONE = re.compile(rb"(?<!\\)(?:\\\\)*(\\u[dD](?:[c-fC-F]..|[89abAB]..(?!\\u[dD][c-fC-F])))")
+HEAD = re.compile(rb'\s*\{\s*"resourceType"\s*:\s*"([A-Za-z]{1,60})"')
 KEY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*:', re.DOTALL)
 
 
@@ -45,6 +46,12 @@ class Literal(Decimal):
 
 class _Refused(ValueError):
     """A number no server should calculate with."""
+
+
+class _Named(msgspec.Struct):
+    """What is looked at where only the type of a text is asked for."""
+
+    resourceType: str = ""
 
 
 def decimal(text: str) -> Decimal:
@@ -72,6 +79,7 @@ def _literal(value: Any) -> msgspec.Raw:
 
 _decoder = msgspec.json.Decoder(float_hook=decimal)
 _own_decoder = msgspec.json.Decoder(float_hook=_as_written)
+_name_decoder = msgspec.json.Decoder(_Named)
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_literal)
 
 
@@ -86,6 +94,18 @@ def decode(body: bytes) -> Any:
         return _own_decoder.decode(body)
     except msgspec.ValidationError:  # an integer of more than 4,300 digits, from before XML had a limit
         return slow_json.loads(body, parse_float=_as_written, parse_int=Decimal)
+
+
+def named_type(raw: bytes) -> str:
+    """The resourceType of the outermost object, "" where there is none; of what is no JSON the one it begins with."""
+    raw = raw.removeprefix(BOM)
+    try:
+        return _name_decoder.decode(raw).resourceType
+    except msgspec.ValidationError:
+        return ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = HEAD.match(raw)
+        return found[1].decode() if found else ""
 
 
 def pretty(body: bytes) -> bytes:

@@ -15,9 +15,9 @@ from lxml import etree
 
 from profiles import model
 from profiles.xml_narratives import XHTML, unprefixed, without_html_entities
-from profiles.xml_reading import FHIR, parse_tree, parse_xml, parser, read_xml
+from profiles.xml_reading import FHIR, named_type, parse_tree, parse_xml, parser, read_xml
 
-__all__ = ["FHIR", "parse_tree", "parse_xml", "print_xml", "read_xml"]
+__all__ = ["FHIR", "named_type", "parse_tree", "parse_xml", "print_xml", "read_xml"]
 
 # Characters that JSON can hold and XML 1.0 cannot (section Characters).
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -87,6 +88,16 @@ class _Reading:
 def parse_tree(raw: bytes) -> etree._Element:
     """The tree of a document from outside, comments and all; DOCTYPE is refused, nothing is fetched."""
     return _read_tree(_decode(raw), keep_comments=True)
+
+
+def named_type(raw: bytes) -> str:
+    """The name of the root in FHIR's namespace, "" where it is another; what comes after it is not looked at."""
+    events = etree.iterparse(BytesIO(raw), ("start",), resolve_entities=False, no_network=True, load_dtd=False)
+    try:
+        name = etree.QName(next(events)[1])
+    except (etree.XMLSyntaxError, StopIteration):
+        return ""
+    return name.localname if name.namespace == FHIR else ""
 
 
 def _read_tree(source: str, keep_comments: bool = False) -> etree._Element:

@@ -11,7 +11,7 @@ import pytest
 from fhir_server.context import Context
 from fhir_server.store import Store, instant
 from fhir_server.writing.resource import record
-from profiles.json import parse
+from profiles.json import encode, parse
 from tests.shell import ask, content, context_on, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +241,120 @@ async def test_binaries_go_in_and_out_as_they_are(context: Context) -> None:
     assert put.status == 201
     assert (await ask(context, "GET", "Binary/b2")).body == b'{"a":1}'
     assert (await ask(context, "GET", "Binary/none")).status == 404
+
+
+BINARY = {"resourceType": "Binary", "contentType": "text/plain", "data": "eA=="}
+BINARY_XML = b"""<?xml version="1.0"?>\n<!-- x --><%bBinary xmlns%b="http://hl7.org/fhir">
+<%bcontentType value="text/plain"/><%bdata value="eA=="/></%bBinary>"""
+
+
+@pytest.mark.parametrize(
+    ("type", "raw"),
+    [
+        ("application/fhir+json", encode(patient())),
+        ("application/fhir+json; charset=utf-8", b'{"cut'),
+        ("application/fhir+xml", b'<Patient xmlns="http://hl7.org/fhir"><active value="true"/></Patient>'),
+        ("application/json", b'{"a":"Binary"}'),
+        ("application/json", b'{"a":{"resourceType":"Binary"}}'),
+        ("application/json", b'[{"resourceType":"Binary"}]'),
+        ("application/json", b'{"resourceType":{"a":"Binary"}}'),
+        ("application/json", b'{"a":' + b"[" * 100_000),
+        ("application/geo+json", encode(BINARY)),
+        ("text/html", encode(BINARY)),
+        ("text/xml", b'<ClinicalDocument xmlns="urn:hl7-org:v3"><Binary/></ClinicalDocument>'),
+        ("text/xml", b"<Binary/>"),
+        ("application/xml", b"no XML <Binary/>"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_content_is_taken_as_it_is(context: Context, method: str, type: str, raw: bytes) -> None:
+    """R4 binary.html#rest: FHIR too is content, but for what is itself a Binary."""
+    url = "Binary" if method == "POST" else "Binary/b"
+    made = await ask(context, method, url, raw, content_type=type, accept="application/fhir+json")
+    assert (made.status, content(made)["contentType"]) == (201, type)
+    shown = await ask(context, "GET", f"Binary/{id_of(made)}")
+    assert (shown.status, shown.media, shown.body) == (200, type, raw)
+
+
+@pytest.mark.parametrize(
+    ("type", "raw"),
+    [
+        ("application/fhir+json", encode(BINARY)),
+        ("application/json", b"\xef\xbb\xbf " + encode(BINARY)),
+        ("application/json", b'{"data":"eA==","contentType":"text/plain","resourceType":"Binary"}'),
+        ("text/xml", BINARY_XML % (b"", b"", b"", b"", b"")),
+        ("application/fhir+xml", BINARY_XML % (b"f:", b":f", b"f:", b"f:", b"f:")),
+    ],
+)
+async def test_a_binary_resource_is_no_content(context: Context, type: str, raw: bytes) -> None:
+    """R4 binary.html#rest: the special case."""
+    made = await ask(context, "POST", "Binary", raw, content_type=type, accept="application/fhir+json")
+    assert (made.status, content(made)["contentType"]) == (201, "text/plain")
+    assert (await ask(context, "GET", f"Binary/{id_of(made)}")).body == b"x"
+    cut = await ask(context, "POST", "Binary", raw[:-1], content_type=type)
+    assert cut.status == (201 if raw.endswith(b'"Binary"}') else 400)
+
+
+async def test_operations_on_binaries_take_resources(context: Context) -> None:
+    """Only a create and an update take content."""
+    asked = {"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": BINARY}]}
+    for type in ("application/json", "application/fhir+json"):
+        answer = await ask(context, "POST", "Binary/$validate", asked, content_type=type)
+        assert (answer.status, content(answer)["issue"][0]["severity"]) == (200, "information")
+
+
+@pytest.mark.parametrize(
+    "type",
+    [
+        "text/plain; charset=utf-8; format=flowed",
+        'text/plain; charset="utf-8"',
+        'multipart/related; boundary="--=x"; type="text/xml"',
+        'multipart/mixed;boundary="a;\\"b, c"',
+        "application/x.it's~odd*`|%;;a=b;",
+    ],
+)
+async def test_media_types_have_any_parameters(context: Context, type: str) -> None:
+    """RFC 9110 §8.3.1: any number, values as they are or quoted; §5.6.3: white space between them means nothing."""
+    made = await ask(context, "POST", "Binary", b"x", content_type=f" {type.replace('; ', '  ;')}")
+    assert made.status == 201
+    sent = BINARY | {"id": "b", "contentType": type}
+    assert (await ask(context, "PUT", "Binary/b", sent, content_type="application/json")).status == 201
+    assert (await ask(context, "GET", "Binary/b")).media == type
+
+
+@pytest.mark.parametrize(
+    "type",
+    [
+        "text",
+        "text/",
+        "text/plain; a",
+        "text/plain; a=",
+        'text/plain; a="b',
+        'text/plain; a="b" c=d',
+        "text/plain, text/html",
+        'text/plain; a="\u00fc"',
+        "a/b\r\nX: y",
+        'a/b;c="\r\nX: y"',
+        f"text/plain; a={'b' * 128}",
+        "text/plain" + ";a=b" * 200,
+    ],
+)
+async def test_what_is_no_media_type_is_not_sent_back(context: Context, type: str) -> None:
+    """415 as a header; from a resource it is content of an unknown type."""
+    assert (await ask(context, "POST", "Binary", b"x", content_type=type)).status == 415
+    new = record(BINARY | {"contentType": type}, "b", 1, instant(context.now()), "PUT", context)
+    await context.store.create(new)
+    assert (await ask(context, "GET", "Binary/b")).media == "application/octet-stream"
+
+
+@pytest.mark.parametrize("query", ["_summary=true", "_summary=text", "_elements=contentType"])
+async def test_content_has_no_subsets(context: Context, query: str) -> None:
+    """Elements are those of the resource, where that is asked for."""
+    await ask(context, "PUT", "Binary/b", b"x", content_type="text/plain")
+    for url in (f"Binary/b?{query}", f"Binary/b/_history/1?{query}"):
+        shown = await ask(context, "GET", url)
+        assert (shown.body, shown.media) == (b"x", "text/plain")
+        assert "SUBSETTED" in str(content(await ask(context, "GET", url, accept="application/fhir+json")))
 
 
 async def test_a_posted_form_names_the_format(context: Context) -> None:

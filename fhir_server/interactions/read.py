@@ -9,6 +9,7 @@ from fhir_server.context import Context, Request
 from fhir_server.http.headers import instant_of, matches_etag
 from fhir_server.shipped import shipped_version
 from fhir_server.store import Stored
+from fhir_server.writing.binaries import is_native
 from profiles.outcome import FhirError
 
 
@@ -42,7 +43,8 @@ async def _shown(stored: Stored | None, request: Request, context: Context) -> R
     headers = version_headers(stored)
     if _is_known(request, stored):
         return Response(304, headers)
-    asked = subset_asked(request) if request.query else None
+    # A native read shows content, which has no elements.
+    asked = subset_asked(request) if request.query and not is_native(request) else None
     body = stored.body if asked is None else subset_body(stored.body, asked)
     return Response(200, headers, body, stored=stored)
 
