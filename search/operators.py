@@ -10,11 +10,11 @@ from typing import Any
 from search.clauses import Between, Clause, OneOf, Some, after, every, some, starting, without
 from search.criteria import Criteria
 from search.params import Parameter
-from search.texts import EPOCH, LAST, cut, loose, precision
+from search.texts import EPOCH, LAST, code_forms, cut, loose, precision
 from search.types import MATCH, missing
 from search.types.date import periods, points
 from search.types.string import KEPT, LONG
-from search.values import PREFIXES, decimal, invalid, prefixed, span
+from search.values import PREFIXES, decimal, invalid, prefixed, span, split
 from search.walks import holds
 
 Row = Callable[["Criteria", Parameter, str], Clause]
@@ -83,7 +83,10 @@ def equal(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
     """`eq`: a string is the whole field, case and accents aside."""
     if parameter.type == "string":
         return OneOf(tuple(key + cut(loose(value)) for key in parameter.keys))
-    text = value.replace(",", r"\,") if parameter.type == "composite" else escaped(coded(value))
+    if parameter.type == "composite":
+        text = "$".join(coded(part).replace(",", r"\,") for part in split(value, "$"))
+    else:
+        text = escaped(coded(value))
     return MATCH[(parameter.type, "")](parameter, text, criteria.around)
 
 
@@ -150,28 +153,37 @@ def strings_only(how: str) -> Row:
     def row(criteria: Criteria, parameter: Parameter, value: str) -> Clause:
         if parameter.type == "string" and how in IN_STRINGS:
             return MATCH["string", IN_STRINGS[how]](parameter, escaped(value).replace("|", "\\|"), criteria.around)
-        if parameter.type not in ("string", "uri", "token"):
+        if parameter.type not in FORMS:
             raise invalid(f"_filter: {how} compares strings; {parameter.code} is a {parameter.type}")
-        text = value if parameter.type == "uri" else loose(value)
-        if not text:
+        texts = FORMS[parameter.type](value)
+        if not all(texts):
             raise invalid(f"_filter: {how} needs a text")
-        tail = "|" if parameter.type == "token" else ""
-        found = [STRINGS[how](key, text, tail) for key in parameter.keys]
+        rows = IN_CODES if parameter.type == "token" else STRINGS
+        found = [rows[how](key, text) for key in parameter.keys for text in texts]
         if parameter.type == "string":  # one that was cut has another end
             cuts = OneOf(tuple(key + LONG for key in parameter.keys))
-            found.append(every((cuts, holds(parameter, f"{how} {text!r}", lambda v: loose(v).endswith(text)))))
+            found.append(every((cuts, holds(parameter, f"{how} {value!r}", lambda v: loose(v).endswith(texts)))))
         return some(found)
 
     return row
 
 
 IN_STRINGS = {"co": "contains", "sw": ""}
-
-
-STRINGS: dict[str, Callable[[str, str, str], Clause]] = {
-    "co": lambda key, text, bar: Between(key, after(key), parts=(text,)),
-    "sw": lambda key, text, bar: starting(key + text),
-    "ew": lambda key, text, bar: Between(key, after(key), parts=(text + bar,) if bar else (), tail="" if bar else text),
+# What a text may look like in an entry.
+FORMS: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "string": lambda value: (loose(value),),
+    "uri": lambda value: (value,),
+    "token": code_forms,
+}
+STRINGS: dict[str, Callable[[str, str], Clause]] = {
+    "co": lambda key, text: Between(key, after(key), parts=(text,)),
+    "sw": lambda key, text: starting(key + text),
+    "ew": lambda key, text: Between(key, after(key), tail=text),
+}
+# The same within `code|system`, where only the code is looked at.
+IN_CODES: dict[str, Callable[[str, str], Clause]] = STRINGS | {
+    "co": lambda key, text: Between(key, after(key), parts=(text, "|")),
+    "ew": lambda key, text: Between(key, after(key), parts=(f"{text}|",)),
 }
 
 

@@ -199,7 +199,12 @@ def token(value: str, uri: str) -> str:
     return f"{code(value, uri)}|{system(uri)}"
 
 
+def code_forms(value: str) -> tuple[str, ...]:
+    """A code, or a part of one, without case and as it is: where its system is not known, it can be either."""
+    folded, as_is = fold_code(value), plain(value)
+    return (folded,) if folded == as_is else (folded, as_is)
+
+
 def tokens(value: str) -> tuple[str, ...]:
     """The forms a code without a system can have."""
-    folded, as_is = cut(fold_code(value)), cut(plain(value))
-    return (folded,) if folded == as_is else (folded, as_is)
+    return tuple(map(cut, code_forms(value)))

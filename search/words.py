@@ -7,8 +7,8 @@ come by the million and carry little text are not indexed for `_content`: there 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import unescape as from_html
 from typing import Any
 
@@ -48,22 +48,34 @@ CODED = frozenset(
 MOST = 2_000  # different words of one resource
 DEEPEST = 20  # brackets in a query
 
-# A word has a letter: numbers, dates and identifiers have parameters of their own.
-_WORD = re.compile(r"\w*[^\W\d_]\w*")
+# What is indexed has a letter: numbers, dates and identifiers have parameters of their own. Questions keep their
+# numbers, which the body is asked for. Begun at an edge and without a way back: a long number costs one look.
+_WORD = re.compile(r"\b[\d_]*+[^\W\d_]\w*")
+_SAID = re.compile(r"\b_*+[^\W_]\w*")
 _TAG = re.compile(r"<[^>]*>")
+# Markup within a line, which parts no words: `H<sub>2</sub>O`.
+_INLINE = re.compile(
+    r"</?(?:a|abbr|acronym|b|bdo|big|cite|code|dfn|em|font|i|kbd|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var)"
+    r"(?=[\s/>])[^>]*>"
+)
 _TOKEN = re.compile(r'\(|\)|"([^"]*)"|([^\s()"]+)')
 
 
 def words_of(text: str) -> list[str]:
-    """The folded words of a text, in their order."""
+    """The folded words of a text that are in the index, in their order."""
     return _WORD.findall(fold(text))
+
+
+def all_words(text: str) -> list[str]:
+    """The folded words of a text, those of digits too, in their order."""
+    return _SAID.findall(fold(text))
 
 
 def narrative(resource: Resource) -> str:
     """The text of the narrative without its markup."""
     text = resource.get("text")
     div = text.get("div", "") if isinstance(text, dict) else ""
-    return from_html(_TAG.sub(" ", div)) if div else ""
+    return from_html(_TAG.sub(" ", _INLINE.sub("", div))) if div else ""
 
 
 def strings(resource: Resource) -> list[str]:
@@ -101,11 +113,10 @@ class Reader:
     """A query of words: `(bone OR liver) and metastases`, "in this order", `begin*`, not."""
 
     heads: tuple[str, ...]
-    text: Callable[[Resource], str]
+    texts: Callable[[Resource], list[str]]
     tokens: list[tuple[str, str]]
     at: int = 0
     depth: int = 0
-    asked: list[str] = field(default_factory=list)
 
     def peek(self) -> str:
         return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
@@ -148,34 +159,53 @@ class Reader:
         return found
 
     def word(self, text: str) -> Clause:
-        words = words_of(text)
-        if not words:
-            raise invalid(f"{text!r} has no letter or digit to search for")
-        self.asked += words
-        last = text.endswith("*")
-        found = [OneOf(tuple(head + w[:60] for head in self.heads)) for w in words[: -1 if last else None]]
-        prefix = [some(starting(head + words[-1][:60]) for head in self.heads)] if last else []
-        return every((*found, *prefix))
+        """One word, or `covid-19` with its parts in their order; parts that all have letters may stand anywhere."""
+        words, begins = _asked(text), text.endswith("*")
+        found = self.indexed(words, begins)
+        return found if all(map(_WORD.match, words)) else every((found, self.in_order(words, begins, text)))
 
     def phrase(self, text: str) -> Clause:
-        words = words_of(text)
-        found = [self.word(w) for w in words]
-        pattern = f" {' '.join(words)} "
-        check = Body(lambda r: pattern in f" {' '.join(words_of(self.text(r)))} ", f"the words {text!r}")
-        return every((*found, check))
+        words = _asked(text)
+        return every((self.indexed(words, False), self.in_order(words, False, text)))
+
+    def indexed(self, words: Sequence[str], begins: bool) -> Clause:
+        """What the index knows of the words, the last of which may be a beginning."""
+        found: list[Clause] = []
+        for n, word in enumerate(words, 1):
+            if _WORD.match(word):
+                texts = tuple(head + word[:60] for head in self.heads)
+                found.append(some(map(starting, texts)) if begins and n == len(words) else OneOf(texts))
+        return every(found)
+
+    def in_order(self, words: Sequence[str], begins: bool, text: str) -> Clause:
+        """The words beside each other in one text of the body."""
+        pattern = f" {' '.join(words)}" + ("" if begins else " ")
+
+        def check(resource: Resource) -> bool:
+            return any(pattern in f" {' '.join(all_words(said))} " for said in self.texts(resource))
+
+        return Body(check, f"the words {text!r}")
+
+
+def _asked(text: str) -> list[str]:
+    words = all_words(text)
+    if not words:
+        raise invalid(f"{text!r} has no letter or digit to search for")
+    return words
 
 
 def words_clause(name: str, value: str, type_name: str | None) -> Clause:
     """The clause of `_text` or `_content`."""
-    heads, text = ((NARRATIVE,), narrative) if name == "_text" else ((NARRATIVE, ELSEWHERE), whole_text)
+    narrow = name == "_text"
+    heads, texts = ((NARRATIVE,), lambda r: [narrative(r)]) if narrow else ((NARRATIVE, ELSEWHERE), all_texts)
     tokens = [_token(m) for m in _TOKEN.finditer(value)]
     if not tokens:
         raise invalid(f"{name} needs a word to search for")
-    reader = Reader(heads, text, tokens)
+    reader = Reader(heads, texts, tokens)
     found = reader.either()
     if reader.at < len(tokens):
         raise invalid(f"{name}: a bracket is closed that was not opened")
-    if name == "_text" or (type_name and type_name not in WORDLESS):
+    if narrow or (type_name and type_name not in WORDLESS):
         return found
     in_bodies = every((Kinds(tuple(sorted(WORDLESS))), _in_bodies(value)))
     return in_bodies if type_name else some((found, in_bodies))
@@ -184,17 +214,18 @@ def words_clause(name: str, value: str, type_name: str | None) -> Clause:
 def _in_bodies(value: str) -> Body:
     """The same question, asked of the words of a body that are not in the index."""
 
+    asked = Reader((ELSEWHERE,), all_texts, [_token(m) for m in _TOKEN.finditer(value)]).either()
+
     def check(resource: Resource) -> bool:
-        said = set(words_of(whole_text(resource)))
-        found = sorted(ELSEWHERE + word[:60] for word in said)
-        reader = Reader((ELSEWHERE,), whole_text, [_token(m) for m in _TOKEN.finditer(value)])
-        return matches(reader.either(), found, resource)
+        said = {word for text in all_texts(resource) for word in words_of(text)}
+        return matches(asked, sorted(ELSEWHERE + word[:60] for word in said), resource)
 
     return Body(check, f"the words {value!r}")
 
 
-def whole_text(resource: Resource) -> str:
-    return " ".join((narrative(resource), *strings(resource)))
+def all_texts(resource: Resource) -> list[str]:
+    """The narrative and every other string: words of two of them are not beside each other."""
+    return [narrative(resource), *strings(resource)]
 
 
 def _token(match: re.Match[str]) -> tuple[str, str]:
@@ -206,8 +237,8 @@ def _token(match: re.Match[str]) -> tuple[str, str]:
 
 def score(resource: Resource, value: str) -> float:
     """How well a resource fits the words, 0 to 1: how often they stand in it, beside all that stands in it."""
-    said = words_of(whole_text(resource))
-    asked = {w for m in _TOKEN.finditer(value) for w in words_of(m[1] or m[2] or "")} - {"and", "or", "not"}
+    said = [word for text in all_texts(resource) for word in all_words(text)]
+    asked = {w for m in _TOKEN.finditer(value) for w in all_words(m[1] or m[2] or "")} - {"and", "or", "not"}
     hits = sum(word in asked for word in said)
     present = len(asked.intersection(said)) / max(1, len(asked))
     return round(present * (0.5 + 0.5 * hits / (hits + 0.05 * len(said) + 1)), 4) if said else 0.0

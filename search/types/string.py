@@ -10,7 +10,7 @@ from search.texts import LONGEST, cut, loose
 from search.types.rows import Add, Emit
 from search.values import Around, invalid, unescape
 from search.walks import holds
-from search.words import words_of
+from search.words import all_words
 
 KEPT = LONGEST - 20  # of a text that is cut
 
@@ -55,12 +55,12 @@ def contains(parameter: Parameter, value: str, around: Around) -> Clause:
 
 def words(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:text`: each word of the value begins a word of the same field, in whatever order."""
-    asked = words_of(unescape(value))
+    asked = all_words(unescape(value))
     if not asked:
-        raise invalid(f"{value!r} has no letter to search for")
+        raise invalid(f"{value!r} has no letter or digit to search for")
 
     def check(text: str) -> bool:
-        said = words_of(text)
+        said = all_words(text)
         return all(any(word.startswith(wanted) for word in said) for wanted in asked)
 
     cuts = OneOf(tuple(key + LONG for key in parameter.keys))
