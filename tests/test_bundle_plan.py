@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhir_server.bundles.entries import Entry, read_entries, split_url
 from fhir_server.bundles.envelope import checked_entries
-from fhir_server.bundles.plan import Entry, fill, final_names, plan, read_entries, renamed, root_of, split_url, stem
+from fhir_server.bundles.links import fill, final_names, renamed, root_of, stem
+from fhir_server.bundles.plan import plan
 from profiles.outcome import FhirError
 from tests.shell import BASE, bundle_of, entry, patient
 

@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
-from tests.shell import ask, bundle_of, content, context_on, entry, id_of, patient, text_of
+from tests.shell import BASE, ask, bundle_of, content, context_on, entry, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -167,3 +167,106 @@ async def test_a_head_in_a_bundle_has_no_body(context: Context, type: str) -> No
     head, get = content(answer)["entry"]
     assert head["response"] == get["response"]
     assert ("resource" in head, "resource" in get) == (False, True)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_relative_reference_has_the_root_of_its_entry(context: Context, turned: bool) -> None:
+    """The root of a RESTful fullUrl is put before it, whatever stands behind or before (R4 bundle.html#references)."""
+    patients = [
+        entry("POST", "Patient", patient(gender=gender), full_url=f"http://{host}.org/fhir/Patient/77")
+        for host, gender in (("a", "male"), ("b", "female"))
+    ]
+    readers = [
+        entry("POST", "Observation", observation(text), full_url=f"http://{host}.org/fhir/Observation/1")
+        for host, text in (("a", "Patient/77"), ("b", "Patient/77#x"), ("c", "Patient/77"))
+    ]
+    sent = bundle_of("transaction", *(patients[::-1] if turned else patients), *readers)
+    rows = content(await ask(context, "POST", "", sent, prefer="return=representation"))["entry"]
+    names = {row["resource"]["gender"]: f"Patient/{row['resource']['id']}" for row in rows[:2]}
+    found = [row["resource"]["subject"]["reference"] for row in rows[2:]]
+    assert found == [names["male"], f"{names['female']}#x", "Patient/77"]
+
+
+async def test_a_relative_reference_of_this_server_stays(context: Context) -> None:
+    """Another server's Patient/77 is not the one that is stored here."""
+    await ask(context, "PUT", "Patient/77", patient(id="77"))
+    foreign = entry("POST", "Patient", patient(), full_url="http://elsewhere.org/fhir/Patient/77")
+    text = '<div xmlns="http://www.w3.org/1999/xhtml"><a href="Patient/77">x</a></div>'
+    sent = {"id": "o77", "text": {"status": "generated", "div": text}, **observation("Patient/77/_history/1")}
+    reader = entry("PUT", "Observation/o77", sent, full_url=f"{BASE}/Observation/o77")
+    changed = entry("PUT", "Patient/77", patient(id="77") | {"active": True}, full_url=f"{BASE}/Patient/77")
+    for others in ([foreign], [foreign, changed]):
+        assert await subject_of_last(context, *others, reader) == "Patient/77/_history/1"
+    assert content(await ask(context, "GET", "Observation/o77"))["text"]["div"] == text
+
+
+@pytest.mark.parametrize(
+    "urls", [(None, None), (None, "http://a.org/fhir/Patient/77"), ("http://b/Patient/77", "http://a/Patient/77")]
+)
+async def test_a_name_of_two_entries_is_refused(context: Context, urls: tuple[str | None, ...]) -> None:
+    """Which of the two is meant cannot be told; nothing is wrong where nobody asks."""
+    two = [entry("POST", "Patient", patient(id="77")) | ({"fullUrl": url} if url else {}) for url in urls]
+    answer = await ask(
+        context, "POST", "", bundle_of("transaction", *two, entry("POST", "Observation", observation("Patient/77")))
+    )
+    assert (answer.status, text_of(answer)) == (
+        400,
+        "Bundle.entry[2]: several entries have the name Patient/77; a fullUrl tells them apart.",
+    )
+    assert (await ask(context, "POST", "", bundle_of("transaction", *two))).status == 200
+
+
+async def test_only_links_of_inner_resources_are_rewritten(context: Context) -> None:
+    """Strings and canonicals of contained resources and of those in Parameters stay as well (R4 http.html#trules)."""
+    inner = [
+        {"resourceType": "Organization", "id": "o", "identifier": [{"system": URN, "value": URN}], "name": URN},
+        {
+            "resourceType": "QuestionnaireResponse",
+            "id": "q",
+            "status": "completed",
+            "questionnaire": URN,
+            "source": {"reference": URN},
+            "item": [{"linkId": URN, "text": URN, "answer": [{"valueString": URN}, {"valueUri": URN}]}],
+        },
+    ]
+    referring = {"managingOrganization": {"reference": "#o"}, "generalPractitioner": [{"reference": "#q"}]}
+    parameters = {"resourceType": "Parameters", "parameter": [{"name": "p", "resource": row} for row in inner]}
+    sent = bundle_of(
+        "transaction",
+        entry("POST", "Patient", patient(contained=inner) | referring, full_url=URN),
+        entry("POST", "Parameters", parameters),
+    )
+    rows = content(await ask(context, "POST", "", sent, prefer="return=representation"))["entry"]
+    name = f"Patient/{rows[0]['resource']['id']}"
+    organization = inner[0] | {"identifier": [{"system": name, "value": URN}]}
+    answers = [{"valueString": URN}, {"valueUri": name}]
+    items = [{"linkId": URN, "text": URN, "answer": answers}]
+    wanted = [organization, inner[1] | {"source": {"reference": name}, "item": items}]
+    assert rows[0]["resource"]["contained"] == wanted
+    assert [row["resource"] for row in rows[1]["resource"]["parameter"]] == wanted
+
+
+async def test_a_bundle_that_is_stored_stays_whole(context: Context) -> None:
+    """Inside a document names are those of its own entries; what it does not name is an entry of the transaction."""
+    other = URN.replace("6", "7")
+    document = bundle_of(
+        "collection",
+        {"fullUrl": URN, "resource": patient(id="1")},
+        {"fullUrl": "http://a/fhir/Patient/77", "resource": patient(id="77")},
+        *(
+            {"fullUrl": f"urn:uuid:{n}", "resource": observation(text)}
+            for n, text in enumerate((URN, other, "Patient/77"))
+        ),
+    )
+    sent = bundle_of(
+        "transaction",
+        entry("POST", "Patient", patient(), full_url=URN),
+        entry("POST", "Patient", patient(), full_url=other),
+        entry("POST", "Patient", patient(id="77")),
+        entry("POST", "Bundle", document),
+    )
+    rows = content(await ask(context, "POST", "", sent, prefer="return=representation"))["entry"]
+    stored = rows[-1]["resource"]["entry"]
+    assert [row["fullUrl"] for row in stored] == [row["fullUrl"] for row in document["entry"]]
+    found = [row["resource"]["subject"]["reference"] for row in stored[2:]]
+    assert found == [URN, f"Patient/{rows[1]['resource']['id']}", "Patient/77"]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fhir_server.bundles.plan import Entry, read_entries
+from fhir_server.bundles.entries import Entry, read_entries
 from profiles.outcome import FhirError, Issue
 from profiles.validate import check
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fhir_server.answers.respond import Response, instant_text
-from fhir_server.bundles.plan import Entry
+from fhir_server.bundles.entries import Entry
 from fhir_server.context import Context, Request
 from profiles.json import encode
 

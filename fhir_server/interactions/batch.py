@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from fhir_server.answers.respond import Response, failure
 from fhir_server.answers.respond import bundle as bundle_body
+from fhir_server.bundles.entries import Entry
 from fhir_server.bundles.envelope import checked_entries
-from fhir_server.bundles.plan import Entry
 from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.formats import chosen

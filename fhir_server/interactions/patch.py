@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fhir_server import access
 from fhir_server.answers.respond import Response
-from fhir_server.bundles.plan import rename
+from fhir_server.bundles.links import rename
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.headers import media
 from fhir_server.interactions.read import missing

@@ -9,18 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from fhir_server.answers.respond import Response, bundle, failure
+from fhir_server.bundles.entries import Entry
 from fhir_server.bundles.envelope import checked_entries
-from fhir_server.bundles.plan import (
-    HISTORY,
-    Condition,
-    Entry,
-    Plan,
-    fill,
-    final_names,
-    names_of,
-    plan,
-    refuse_duplicates,
-)
+from fhir_server.bundles.links import HISTORY, fill, final_names, names_of
+from fhir_server.bundles.plan import Condition, Plan, plan, refuse_duplicates
 from fhir_server.bundles.replies import entry_request, reply
 from fhir_server.context import Context, Pairs, Request, Resource
 from fhir_server.store import Stored, Transaction
