@@ -89,7 +89,7 @@ class Facts:
 
 def event(facts: Facts, *, id: str, at: str, server: str) -> Resource:
     """The AuditEvent of one interaction; `at` is a FHIR instant, `server` the base address."""
-    pattern = PATTERNS.get(facts.interaction, OTHER)
+    pattern = _pattern(facts)
     fine = facts.status < 400
     return {
         **_head(id, at, _profile(pattern, facts) if fine else None, [SEVERAL] if len(facts.patients) > 1 else []),
@@ -98,12 +98,27 @@ def event(facts: Facts, *, id: str, at: str, server: str) -> Resource:
         "action": pattern.action,
         "recorded": at,
         "outcome": _outcome(facts.status),
-        **({} if fine else {"outcomeDesc": f"HTTP {facts.status}"}),
+        **_described(facts),
         **({"purposeOfEvent": [_concept(REASON, facts.purpose)]} if facts.purpose else {}),
         "agent": _agents(facts, pattern, server),
         "source": {"observer": {"display": server}, "site": server},
         "entity": _entities(facts, pattern) if fine else _refused(facts),
     }
+
+
+def _pattern(facts: Facts) -> Pattern:
+    """BALP's Delete is for what was deleted: a delete that found nothing names nothing."""
+    return OTHER if _found_nothing(facts) else PATTERNS.get(facts.interaction, OTHER)
+
+
+def _found_nothing(facts: Facts) -> bool:
+    return facts.interaction == "delete" and facts.status < 400 and not facts.id
+
+
+def _described(facts: Facts) -> Resource:
+    if facts.status >= 400:
+        return {"outcomeDesc": f"HTTP {facts.status}"}
+    return {"outcomeDesc": "Nothing was deleted."} if _found_nothing(facts) else {}
 
 
 def _head(id: str, at: str, profile: str | None, tags: list[Resource] | None = None) -> Resource:

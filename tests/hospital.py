@@ -219,3 +219,17 @@ async def open_audited(store: Store, key: bytes) -> Hospital:
     await trail.journal.prepare()
     made.context = replace(made.context, trail=trail)
     return made
+
+
+async def events(hospital: Hospital) -> list[dict[str, Any]]:
+    """Every AuditEvent so far, the oldest first, straight from the store."""
+    await hospital.context.trail.move()
+    store: Any = hospital.context.store
+    rows = await store.reads.find_documents({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}}, sort={"_id": 1})
+    found: Any = [parse(row["body"]) for row in rows]
+    return list(found)
+
+
+async def faults(hospital: Hospital) -> list[str]:
+    """What the proof of the audit trail finds wrong."""
+    return [fault async for fault in hospital.context.trail.verify()]

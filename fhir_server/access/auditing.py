@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from fhir_server.access import retention
 from fhir_server.access.gate import Caller
 from fhir_server.access.moving import AUDIT_EVENT, Mover
-from fhir_server.access.telling import NOBODY, facts_of, opened, row_of, who_of
+from fhir_server.access.telling import NOBODY, facts_of, opened, rows_of, who_of
 from fhir_server.answers.respond import Response, instant_text
 from fhir_server.context import Context, Request
 from fhir_server.keyring import derived, mark
@@ -76,14 +77,14 @@ class Trail:
             after = links[-1].number
         return found
 
-    def record(self, request: Request, interaction: str, answer: Response | Exception) -> asyncio.Future[None]:
+    def record(self, request: Request, interaction: str, answer: Response | Exception) -> asyncio.Future[Any]:
         """Record one interaction, whatever became of it; done when that is durable."""
         now = self._context.now()
         caller = request.principal
         who = NOBODY if caller is None else caller.told or self._who(caller, now)
-        return self._batches(
-            ENCODER.encode((int(now.timestamp() * 1000), "", row_of(request, interaction, answer, who)))
-        )
+        at = int(now.timestamp() * 1000)
+        told = [self._batches(ENCODER.encode((at, "", row))) for row in rows_of(request, interaction, answer, who)]
+        return told[0] if len(told) == 1 else asyncio.gather(*told)
 
     def _who(self, caller: Caller, now: datetime) -> msgspec.Raw:
         """Who asks, as it stands in their lines; kept for who has no emergency session, which ends by the clock."""

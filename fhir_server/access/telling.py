@@ -15,13 +15,17 @@ import msgspec
 
 from fhir_server.answers.respond import EPOCH, Response, instant_text
 from fhir_server.context import Request
+from fhir_server.store import Stored
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from smart_auth.access import Principal
 from smart_auth.audit import Facts
 
+# Patients of one line and so of one event, of 15 kB then; more of them go on in the next.
 MOST_PATIENTS = 50
 NOBODY = msgspec.Raw(b"{}")
+# What an interaction turned out to be, by its name and status: `If-None-Exist` that finds its match makes nothing.
+BECAME = {("create", 200): "read"}
 
 # Interaction, status, path, query, the resource (type, id, version), patients, address, request, who.
 Row: TypeAlias = tuple[
@@ -37,17 +41,34 @@ Row: TypeAlias = tuple[
 ]
 
 
-def row_of(request: Request, interaction: str, answer: Response | Exception, who: msgspec.Raw) -> Row:
-    """What is to be told of an interaction; of a failure neither id nor query."""
-    if isinstance(answer, Response) and answer.status < 400:
-        stored = answer.stored
-        what = (stored.type, stored.id, stored.version) if stored is not None else None
-        asked = request.query if "search" in interaction else ()
-        named = (stored.compartment,) if stored is not None else answer.compartments
-        patients = _patients(named) if named else ()
-        return interaction, answer.status, request.parts, asked, what, patients, request.peer, request.id, who
-    status = answer.status if isinstance(answer, Response | FhirError) else 500
-    return interaction, status, _kept(request.parts), (), None, (), request.peer, request.id, who
+def rows_of(request: Request, interaction: str, answer: Response | Exception, who: msgspec.Raw) -> list[Row]:
+    """What is to be told of an interaction, a row for each event; of a failure neither id nor query."""
+    if not isinstance(answer, Response) or answer.status >= 400:
+        status = answer.status if isinstance(answer, Response | FhirError) else 500
+        return [(interaction, status, _kept(request.parts), (), None, (), request.peer, request.id, who)]
+    about = _about(answer)
+    done = BECAME.get((interaction, answer.status), interaction)
+    parts = request.parts if done != "delete" or answer.each else _kept(request.parts)
+    asked = request.query if "search" in done else ()
+    return [
+        (done, answer.status, parts, asked, what, patients, request.peer, request.id, who) for what, patients in about
+    ]
+
+
+def _about(answer: Response) -> list[tuple[tuple[str, str, int] | None, Sequence[str]]]:
+    """The resource and the patients of each event."""
+    if answer.stored is not None:
+        return [_one(answer.stored)]
+    if answer.each:
+        return [_one(stored) for stored in answer.each]
+    patients = _patients(answer.compartments) if answer.compartments else []
+    starts = range(0, len(patients), MOST_PATIENTS)
+    return [(None, patients[start : start + MOST_PATIENTS]) for start in starts] or [(None, ())]
+
+
+def _one(stored: Stored) -> tuple[tuple[str, str, int], Sequence[str]]:
+    whose = stored.compartment
+    return (stored.type, stored.id, stored.version), (whose[8:],) if whose.startswith("Patient/") else ()
 
 
 def _kept(parts: Sequence[str]) -> list[str]:
@@ -58,8 +79,7 @@ def _kept(parts: Sequence[str]) -> list[str]:
 
 
 def _patients(named: Sequence[str]) -> list[str]:
-    found = dict.fromkeys([name[8:] for name in named if name.startswith("Patient/")])
-    return list(found)[:MOST_PATIENTS]
+    return list(dict.fromkeys([name[8:] for name in named if name.startswith("Patient/")]))
 
 
 def who_of(principal: Principal, now: datetime) -> msgspec.Raw:

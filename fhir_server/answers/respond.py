@@ -26,13 +26,18 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Response:
-    """An answer: `body` is canonical JSON of a resource, or content of the type `media` where that is set."""
+    """An answer: `body` is canonical JSON of a resource, or content of the type `media` where that is set.
+
+    For the audit trail: `stored` is the one resource that was read or written, `each` are those that have an event of
+    their own, and `compartments` are those of all that is told otherwise.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     media: str | None = None
     stored: Stored | None = None
+    each: tuple[Stored, ...] = ()
     compartments: tuple[str, ...] = ()
 
 

@@ -22,11 +22,11 @@ async def delete(request: Request, context: Context) -> Response:
         for _ in range(RIVALS):
             current = await context.store.get(type, id)
             if current is None or not await access.sees(request, context, current):
-                return _gone(request, None, 0)
+                return _gone(request, None)
             check_if_match(request, current)
             try:
-                tombstone = current if current.deleted else await _bury(current, context)
-                return _gone(request, tombstone, int(not current.deleted))
+                buried = () if current.deleted else (await _bury(current, context),)
+                return _gone(request, buried[0] if buried else current, buried)
             except FhirError as error:
                 if error.code != "conflict" or not isinstance(context.store, Store):
                     raise
@@ -43,12 +43,13 @@ async def _bury(current: Stored, context: Context) -> Stored:
     return await (atomically(context, work) if guarded else work(context))
 
 
-def _gone(request: Request, tombstone: Stored | None, count: int) -> Response:
+def _gone(request: Request, tombstone: Stored | None, buried: tuple[Stored, ...] = ()) -> Response:
+    """The answer, with the tombstone that is there now; `buried` are those that were put just now."""
     headers = {"ETag": etag(tombstone.version)} if tombstone is not None else {}
     if request.prefer.answer != "OperationOutcome":
-        return Response(204, headers)
-    said = outcome([Issue("information", "informational", f"{count} deleted.")])
-    return Response(200, headers, said.body)
+        return Response(204, headers, each=buried)
+    said = outcome([Issue("information", "informational", f"{len(buried)} deleted.")])
+    return Response(200, headers, said.body, each=buried)
 
 
 async def conditional_delete(request: Request, context: Context) -> Response:
@@ -56,17 +57,16 @@ async def conditional_delete(request: Request, context: Context) -> Response:
     config, type = context.config, request.type
     most = config.max_conditional_delete if config.conditional_delete == "multiple" else 1
 
-    async def work(inner: Context) -> int:
+    async def work(inner: Context) -> tuple[Stored, ...]:
         found = await matching(type, request.query, request, inner, most + 1)
         found = [stored for stored in found if await access.sees(request, inner, stored)]
         _check_count(found, most, type)
         for stored in found:
             check_if_match(request, stored)
-        for stored in found:
-            await inner.store.delete(type, stored.id, stored, instant(inner.now(), stored))
+        buried = [await inner.store.delete(type, stored.id, stored, instant(inner.now(), stored)) for stored in found]
         for stored in found:
             await check_unreferenced(stored, inner)
-        return len(found)
+        return tuple(buried)
 
     return _gone(request, None, await atomically(context, work))
 

@@ -38,7 +38,9 @@ async def history(request: Request, context: Context) -> Response:
     if page.cursor is not None:
         links["next"] = page_url(request, context, {"query": pairs, "cursor": page.cursor}, _about(request))
     entries = [_entry(access.shown(request, context, stored), asked, context) for stored in page.versions]
-    return Response(200, {}, bundle("history", entries, context, total=page.total, links=links))
+    told = tuple(stored.compartment for stored in page.versions)
+    body = bundle("history", entries, context, total=page.total, links=links)
+    return Response(200, {}, body, compartments=told)
 
 
 def _about(request: Request) -> str:

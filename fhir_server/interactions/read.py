@@ -42,7 +42,7 @@ async def _shown(stored: Stored | None, request: Request, context: Context) -> R
         raise FhirError("deleted", f"{name} was deleted.", headers={"ETag": f'W/"{stored.version}"'})
     headers = version_headers(stored)
     if _is_known(request, stored):
-        return Response(304, headers)
+        return Response(304, headers, each=(stored,))
     # A native read shows content, which has no elements.
     asked = subset_asked(request) if request.query and not is_native(request) else None
     body = stored.body if asked is None else subset_body(stored.body, asked)

@@ -146,4 +146,7 @@ async def _run(request: Request, context: Context) -> Response:
     parameters = {} if operation.open else given(operation, request.query, sent, type)
     id = path[1] if len(path) > 1 else ""
     version = path[3] if len(path) > 3 else ""
-    return await operation.run(Call(request, parameters, type, id, version, sent, tuple(faults)), context)
+    call = Call(request, parameters, type, id, version, sent, tuple(faults))
+    answer = await operation.run(call, context)
+    answer.compartments += tuple([stored.compartment for stored in call.opened])
+    return answer

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request
+from fhir_server.store import Stored
 from profiles.json import parse
 from profiles.model import ancestors, definition
 from profiles.outcome import Issue
@@ -21,7 +22,8 @@ Parameters: TypeAlias = dict[str, list[Any]]
 class Call:
     """One call: the values of each parameter, and the resource (and version) that it was called on.
 
-    `faults` are those of the text that was sent, for an operation that examines it.
+    `faults` are those of the text that was sent, for an operation that examines it. `opened` are the stored versions
+    that were read for it, whose patients the audit trail names besides those of the answer.
     """
 
     request: Request
@@ -31,6 +33,7 @@ class Call:
     version: str = ""
     sent: dict[str, Any] | None = None
     faults: tuple[Issue, ...] = ()
+    opened: list[Stored] = field(default_factory=list)
 
     def one(self, name: str) -> Any:
         """The first value of a parameter, None without one."""

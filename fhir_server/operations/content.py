@@ -32,7 +32,9 @@ async def difference(call: Call, context: Context) -> Response:
         before, after = await _versions(call, context)
     else:
         before, after = [await _named(call, name, context) for name in ("from", "to")]
-    return resource_answer(diff(before, after))
+    answer = resource_answer(diff(before, after))
+    answer.each = tuple(call.opened)
+    return answer
 
 
 async def _versions(call: Call, context: Context) -> tuple[Resource, Resource]:

@@ -28,7 +28,9 @@ async def run(call: Call, context: Context) -> Response:
         raise FhirError("required", "$document needs an instance or the parameter id.", "id", status=400)
     first = await stored_version(replace(call, type="Composition", id=id), context)
     chosen = _reached(first, call.request, context) if call.one("graph") is None else _led(first, call, context)
-    document = _bundle(await chosen, context)
+    rows = await chosen
+    call.opened.extend(stored for stored, _ in rows)
+    document = _bundle(rows, context)
     if call.one("persist"):
         await _keep(document, call.request, context)
     return resource_answer(document)

@@ -32,6 +32,7 @@ async def run(call: Call, context: Context) -> Response:
         current = await store.get(call.type, call.id)
         if current is None or not await access.sees(call.request, context, current):
             raise FhirError("not-found", f"{call.type}/{call.id} is not known.")
+        call.opened.append(current)
         gone = everything or (deleted and current.deleted)
         count = await erase_versions(store, current, limit) if versions or gone else 0
         if gone and count < limit:

@@ -30,6 +30,7 @@ async def _one(call: Call, store: Store, context: Context) -> Response:
     current = await store.get(call.type, call.id)
     if current is None or current.deleted or not await access.sees(call.request, context, current):
         raise FhirError("not-found", f"{call.type}/{call.id} is not known.")
+    call.opened.append(current)
     rows = await store.reads.find_documents({"_id": f"{call.type}/{call.id}"})
     changed = await write_anew(store, context.registry, rows, context.config.base)
     return resource_answer(parameters([("changed", "valueInteger", changed)]))

@@ -99,6 +99,7 @@ async def _observations(coding: Resource, call: Call, context: Context) -> list[
     rows: list[Resource] = []
     while True:
         found = await find(context.store, query, registry=context.registry, cursor=cursor, access=visible)
+        call.opened.extend(found.matches)
         shown = [access.shown(call.request, context, stored) for stored in found.matches]
         rows += [parse_json(stored.body or b"{}") for stored in shown]
         cursor = found.next

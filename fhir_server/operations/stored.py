@@ -20,6 +20,7 @@ async def stored_version(call: Call, context: Context) -> Stored:
         stored = await context.store.get(call.type, call.id) or shipped_version(call.type, call.id, context)
     if stored is None or not await access.sees(call.request, context, stored):
         raise FhirError("not-found", f"{call.type}/{call.id} is not known.")
+    call.opened.append(stored)
     stored = access.shown(call.request, context, stored)
     if stored.body is None:
         raise FhirError("deleted", f"{call.type}/{call.id} was deleted.")

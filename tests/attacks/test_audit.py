@@ -17,11 +17,11 @@ from fhir_server.access.auditing import Trail
 from fhir_server.context import Request
 from fhir_server.routes import handle
 from fhir_server.store import Store
-from profiles.json import encode, parse
+from profiles.json import encode
 from profiles.validate import check
 from smart_auth import audit, chain
 from smart_auth.chain import linked
-from tests.hospital import Hospital, condition, observation, open_audited
+from tests.hospital import Hospital, condition, events, faults, observation, open_audited
 from tests.shell import bundle_of, content, entry
 
 KEY = bytes(32)
@@ -30,15 +30,6 @@ KEY = bytes(32)
 @pytest.fixture
 async def hospital(store: Store) -> Hospital:
     return await open_audited(store, KEY)
-
-
-async def events(hospital: Hospital) -> list[dict[str, Any]]:
-    """Every AuditEvent so far, the oldest first, straight from the store."""
-    await hospital.context.trail.move()
-    store: Any = hospital.context.store
-    rows = await store.reads.find_documents({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}}, sort={"_id": 1})
-    found: Any = [parse(row["body"]) for row in rows]
-    return list(found)
 
 
 @pytest.mark.anyio
@@ -180,10 +171,6 @@ async def test_u05_nobody_writes_audit_events_over_rest(hospital: Hospital) -> N
     batch = content(await hospital.ask(root, "POST", "", bundle_of("batch", entry("DELETE", url))))
     assert batch["entry"][0]["response"]["status"].startswith("403")
     assert (await hospital.ask(root, "GET", url)).status == 200
-
-
-async def faults(hospital: Hospital) -> list[str]:
-    return [fault async for fault in hospital.context.trail.verify()]
 
 
 @pytest.mark.anyio

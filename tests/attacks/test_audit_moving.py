@@ -13,13 +13,13 @@ import pytest
 from fhir_server.access import moving
 from fhir_server.access.auditing import Trail
 from fhir_server.access.moving import looks_at_trail
-from fhir_server.access.telling import NOBODY, facts_of, row_of
+from fhir_server.access.telling import NOBODY, facts_of, rows_of
 from fhir_server.answers.respond import Response
 from fhir_server.context import Request
 from fhir_server.store import Store, audit
 from profiles.outcome import FhirError
 from smart_auth.audit import Facts
-from tests.hospital import Hospital, open_audited
+from tests.hospital import Hospital, faults, open_audited
 from tests.shell import content
 
 KEY = bytes(32)
@@ -34,10 +34,6 @@ async def stored(hospital: Hospital) -> int:
     """How many AuditEvents can be searched by now."""
     store: Any = hospital.context.store
     return int(await store.reads.count({"_id": {"$gte": "AuditEvent/", "$lt": "AuditEvent0"}}))
-
-
-async def faults(hospital: Hospital) -> list[str]:
-    return [fault async for fault in hospital.context.trail.verify()]
 
 
 @pytest.mark.anyio
@@ -237,7 +233,7 @@ def test_what_may_show_events(parts: tuple[str, ...], query: Any, interaction: s
 def test_a_row_of_the_journal_keeps_nothing_of_a_failure() -> None:
     """Neither id nor query nor patient of what was refused is in the journal."""
     request = Request("GET", ("Condition", "secret"), [("code", "secret")], peer="10.0.0.1")
-    row = row_of(request, "search-type", FhirError("not-found", "secret"), NOBODY)
+    [row] = rows_of(request, "search-type", FhirError("not-found", "secret"), NOBODY)
     assert "secret" not in str(row)
     facts = facts_of(msgspec.json.decode(msgspec.json.encode(row)))
     assert (facts.type, facts.id, facts.query, facts.status, facts.client) == ("Condition", "", "", 404, "anonymous")
@@ -246,5 +242,6 @@ def test_a_row_of_the_journal_keeps_nothing_of_a_failure() -> None:
 def test_a_query_is_told_as_it_was_asked() -> None:
     """The pairs of a search become its text when the event is made."""
     request = Request("GET", ("Condition",), [("code", "a|b"), ("note", "ä &")])
-    facts = facts_of(msgspec.json.decode(msgspec.json.encode(row_of(request, "search-type", Response(200), NOBODY))))
+    [row] = rows_of(request, "search-type", Response(200), NOBODY)
+    facts = facts_of(msgspec.json.decode(msgspec.json.encode(row)))
     assert facts.query == "Condition?code=a%7Cb&note=%C3%A4+%26"
