@@ -1,4 +1,4 @@
-"""Every case of tests/cases/*.yaml, in memory, as a filter on a real mongod, and over HTTP: the three must agree."""
+"""Every case of tests/cases/*.yaml: in memory, on a real mongod, in a transaction there and over HTTP: all agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pymongo import MongoClient
 
 from fhir_server.app import build_app
 from fhir_server.config import Config
-from fhir_server.store import New, Store, open_store
+from fhir_server.store import New, Store, Transaction, open_store
 from fhir_server.store.find.page import find
 from profiles.json import encode
 from profiles.outcome import FhirError
@@ -102,7 +102,7 @@ def databases(mongo_url: str) -> Iterator[Databases]:
     opened.close()
 
 
-async def search(store: Store, case: Case, count: int) -> list[str]:
+async def search(store: Store | Transaction, case: Case, count: int) -> list[str]:
     """The names of all matches, page by page."""
     here = world(case.file)
     registry, found, cursor = here.registry, [], None
@@ -126,6 +126,19 @@ def test_on_mongod(case: Case, databases: Databases) -> None:
     store = databases.store(case.file)
     try:
         found = databases.runner.run(search(store, case, 3))
+    except FhirError as error:
+        refused(case, error)
+        return
+    assert not case.error
+    compare(case, found)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_in_a_transaction(case: Case, databases: Databases) -> None:
+    """Criteria within a transaction find the same, though the database takes fewer kinds of requests there."""
+    store = databases.store(case.file)
+    try:
+        found = databases.runner.run(store.transaction(lambda transaction: search(transaction, case, 3)))
     except FhirError as error:
         refused(case, error)
         return

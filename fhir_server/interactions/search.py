@@ -17,6 +17,8 @@ from fhir_server.store import Stored
 from fhir_server.store.find.explain import told
 from fhir_server.store.find.page import find
 from fhir_server.store.find.search import Found
+from fhir_server.store.terms import terms_of
+from fhir_server.writing.checking import store_of
 from profiles.outcome import FhirError
 from search.query import Query, parse
 
@@ -64,6 +66,7 @@ async def search(request: Request, context: Context) -> Response:
         registry=context.registry,
         cursor=state.get("cursor"),
         access=visible,
+        terms=terms_of(store_of(context), context.registry).codes,
         pending=context.pending,
     )
     if not token and shipped.is_asked(query):

@@ -73,7 +73,7 @@ class Transaction:
         async with self._one:
             await self._learn([key])
         stored = self._known[key]
-        return await self._filled(stored) if stored is not None else None
+        return await self.fill(stored) if stored is not None else None
 
     async def prefetch(self, keys: Iterable[str]) -> None:
         """Read many (`Patient/1`, ...) at once; `get` then answers from memory."""
@@ -87,7 +87,14 @@ class Transaction:
             return current if current is not None and version == current.version else None
         name = version_key(key_of(current), version)
         found = await self.find_documents({"_id": name}, collection="history")
-        return await self._filled(stored_of(found[0])) if found else None
+        return await self.fill(stored_of(found[0])) if found else None
+
+    async def fill(self, stored: Stored) -> Stored:
+        """The same version with its body read where that is in GridFS."""
+        if stored.blob is None:
+            return stored
+        with told():
+            return await self._blobs.fill(stored)
 
     async def find_documents(self, filter: Mapping[str, Any], **options: Any) -> list[Document]:
         """As Reads.find_documents, own writes included."""
@@ -205,12 +212,6 @@ class Transaction:
         documents = await self._reads.find_documents({"_id": {"$in": unknown}})
         self._known |= dict.fromkeys(unknown)
         self._known |= {document["_id"]: stored_of(document) for document in documents}
-
-    async def _filled(self, stored: Stored) -> Stored:
-        if stored.blob is None:
-            return stored
-        with told():
-            return await self._blobs.fill(stored)
 
     async def _blob(self, new: New) -> ObjectId | None:
         with told():

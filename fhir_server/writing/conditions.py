@@ -10,6 +10,8 @@ from fhir_server.context import Context, Pairs, Request
 from fhir_server.http.criteria import chosen_by
 from fhir_server.store import Stored, Transaction
 from fhir_server.store.find.page import find
+from fhir_server.store.terms import terms_of
+from fhir_server.writing.checking import store_of
 from profiles.outcome import FhirError
 from search.query import parse
 
@@ -44,7 +46,8 @@ async def matching(type: str, pairs: Pairs, request: Request, context: Context, 
         text = f"{min(unfinished)} is being indexed: resources may be missed, and what is there written twice."
         raise FhirError("transient", text, headers={"Retry-After": "30"})
     visible = access.clause_of_condition(request, context, type)
-    found = await find(context.store, query, registry=context.registry, access=visible)
+    terms = terms_of(store_of(context), context.registry).codes
+    found = await find(context.store, query, registry=context.registry, access=visible, terms=terms)
     return list(found.matches[:limit])
 
 

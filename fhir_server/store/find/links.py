@@ -14,6 +14,7 @@ from fhir_server.store.find.references import canonicals, named_by, naming, refe
 from fhir_server.store.find.search import Search, resource_of, too_costly
 from fhir_server.store.find.trees import listed
 from fhir_server.store.records import Document
+from fhir_server.store.store import Store
 from profiles.outcome import FhirError
 from search.clauses import (
     ALWAYS,
@@ -150,21 +151,22 @@ class Links:
     async def _targets(self, chain: Chain) -> list[Document]:
         """Names and entries of what the inner side finds; whole documents of what may contain such."""
         reads, left = self.search.reads, self.search.remaining()
-        inside = containing(chain)
-        if inside == NEVER:
-            filter, limit = compile(chain.where), MOST + 1
-            rows: list[Document] = await reads.find_documents(
-                filter, projection={"s": 1}, limit=limit, max_time_ms=left
-            )
-            return rows
-        stages = [{"$match": compile(widened(inside))}, {"$limit": MOST_READ + 1}]
-        both = [
-            {"$match": compile(chain.where)},
-            {"$limit": MOST + 1},
-            {"$project": {"s": 1}},
-            {"$unionWith": {"coll": "resources", "pipeline": stages}},
-        ]
-        found: list[Document] = await reads.aggregate(both, max_time_ms=left)
+        wanted, inside = compile(chain.where), containing(chain)
+        around = compile(widened(inside))
+        # A transaction of the database takes no $unionWith.
+        if inside != NEVER and isinstance(self.search.source, Store):
+            stages = [{"$match": around}, {"$limit": MOST_READ + 1}]
+            both = [
+                {"$match": wanted},
+                {"$limit": MOST + 1},
+                {"$project": {"s": 1}},
+                {"$unionWith": {"coll": "resources", "pipeline": stages}},
+            ]
+            found: list[Document] = await reads.aggregate(both, max_time_ms=left)
+            return found
+        found = await reads.find_documents(wanted, projection={"s": 1}, limit=MOST + 1, max_time_ms=left)
+        if inside != NEVER:
+            found += await reads.find_documents(around, limit=MOST_READ + 1, max_time_ms=left)
         return found
 
     async def _ends_inside(self, chain: Chain, row: Document) -> bool:
