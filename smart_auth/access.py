@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from smart_auth.compartments import SHARED, patient_formula
-from smart_auth.consents import Asker, Knows, denials
+from smart_auth.consents import Asker, Holding, denials
 from smart_auth.formulas import EVERYTHING, NOTHING, Formula, either, every, negate, where
 from smart_auth.policies import CONFIDENTIALITY, Policy, Row
 from smart_auth.scopes import Scope
@@ -94,7 +94,7 @@ class World:
     """What access depends on besides the caller: compartment table, search parameters, consents and the clock."""
 
     codes: Callable[[str], Iterable[str]]
-    knows: Knows
+    holding: Holding
     consents: tuple[Mapping[str, Any], ...] = ()
     now: Callable[[], datetime] = datetime.now
 
@@ -195,7 +195,7 @@ def _restrictions(principal: Principal, kind: str, verb: str, world: World) -> l
 
 def _denied(principal: Principal, kind: str, asker: Asker, world: World) -> Formula:
     return denials(
-        world.consents, kind, asker, world.knows, lambda patients: patient_formula(kind, patients, world.codes)
+        world.consents, kind, asker, world.holding, lambda patients: patient_formula(kind, patients, world.codes)
     )
 
 

@@ -33,7 +33,7 @@ def codes(kind: str) -> tuple[str, ...]:
 
 
 def world(*consents: dict[str, Any]) -> World:
-    return World(codes, lambda _kind, code: code in ("code", "date", "_security"), consents, lambda: NOW)
+    return World(codes, lambda _kind, what: ("code",) if what == "concept" else ("date",), consents, lambda: NOW)
 
 
 def role(name: str) -> Policy:

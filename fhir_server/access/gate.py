@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
 from search.filters import kept
 from search.matches import Test, is_alone, tested
-from search.params import Registry
+from search.params import Parameter, Registry
 from search.specials import criteria_of
 from search.values import Around
 from smart_auth import clients, formulas, principals
@@ -39,6 +39,11 @@ MOST_CALLERS = 10_000
 LATE = timedelta(seconds=10)  # a write is visible at most so long after the instant it carries
 # Looks at a type that are no verb of a scope: `i` is including, that is reading or searching; `m` labels and consents.
 LOOKS = {"i": reachable, "m": unmarked}
+# What consents ask for of search parameters.
+HOLDS: Mapping[str, Callable[[Parameter], bool]] = {
+    "concept": lambda found: found.type == "token" and not found.value_types.isdisjoint(("CodeableConcept", "Coding")),
+    "date": lambda found: found.type == "date",
+}
 CONSENTS = {"$gte": "Consent/", "$lt": "Consent0"}
 
 LOGIN = {"WWW-Authenticate": "Bearer"}
@@ -259,13 +264,13 @@ class Gate:
         if principal.patient and {scope.context for scope in principal.scopes} == {"patient"}:
             own = f"Patient/{principal.patient}"
             live = (c for c in live if (c.get("patient") or {}).get("reference") == own)
-        return World(self._codes, self._knows, tuple(live), self.realm.now)
+        return World(self._codes, self._holding, tuple(live), self.realm.now)
 
     def _codes(self, kind: str) -> tuple[str, ...]:
         return tuple(parameter.code for parameter in self.registry.compartment("Patient", kind))
 
-    def _knows(self, kind: str, code: str) -> bool:
-        return self.registry.lookup(kind, code) is not None
+    def _holding(self, kind: str, what: str) -> tuple[str, ...]:
+        return tuple(parameter.code for parameter in self.registry.of(kind) if HOLDS[what](parameter))
 
     def granted(self, caller: Caller, kind: str, verb: str) -> Access:
         """The caller's access to a type with a verb, or by a look."""
@@ -285,7 +290,7 @@ class Gate:
 
     def is_free(self, caller: Caller, kind: str, verb: str) -> bool:
         """Whether role and scope alone grant the verb on every resource of the type."""
-        world = World(self._codes, self._knows, (), self.realm.now)
+        world = World(self._codes, self._holding, (), self.realm.now)
         return access(caller.principal, kind, verb, world).formula == formulas.EVERYTHING
 
     def hidden(self, caller: Caller) -> frozenset[str]:

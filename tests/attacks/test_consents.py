@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.access.gate import Gate
 from fhir_server.auth.wiring import directory_of
-from tests.hospital import Hospital, condition, reference
+from tests.hospital import Hospital, condition, observation, reference
 from tests.shell import BASE
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +146,111 @@ async def test_what_a_consent_keeps_from_a_nurse(hospital: Hospital, name: str) 
     assert await sees(hospital, hospital.patient(patient="P2"))
     if given["patient"] != reference("Patient/P1"):
         assert await sees(hospital, hospital.nurse, "Condition/c1")
+
+
+HIV = {"coding": [{"system": "http://snomed.info/sct", "code": "86406008"}]}
+OTHER = {"coding": [{"system": "http://snomed.info/sct", "code": "999"}]}
+WORDS = {"text": "HIV"}
+IN_2020 = {"start": "2020-01-01", "end": "2020-12-31"}
+
+
+def about(kind: str, **more: Any) -> dict[str, Any]:
+    """A resource of P2 with id x."""
+    return {"resourceType": kind, "id": "x", "subject": reference("Patient/P2"), **more}
+
+
+def observed(**more: Any) -> dict[str, Any]:
+    return observation("x", "Patient/P2", **more)
+
+
+def prescribed(**more: Any) -> dict[str, Any]:
+    return about("MedicationRequest", status="active", intent="order", medicationCodeableConcept=OTHER, **more)
+
+
+def reported(**more: Any) -> dict[str, Any]:
+    return about("DiagnosticReport", status="final", code=OTHER, **more)
+
+
+def data(name: str, meaning: str) -> dict[str, Any]:
+    return {"data": [{"meaning": meaning, "reference": reference(name)}]}
+
+
+def but(**more: Any) -> dict[str, Any]:
+    """A denial with an exception."""
+    return {"provision": [{"type": "permit", **more}]}
+
+
+AT_E2 = {"encounter": reference("Encounter/e2")}
+# What is stored, what is denied, and whether that keeps a nurse from it.
+DENIALS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "of 2020, without a date": (observed(), {"dataPeriod": IN_2020}, True),
+    "of 2020": (observed(effectiveDateTime="2020-06-01"), {"dataPeriod": IN_2020}, True),
+    "of 2021": (observed(effectiveDateTime="2021-06-01"), {"dataPeriod": IN_2020}, False),
+    "of 2019": (observed(effectivePeriod={"start": "2018", "end": "2019"}), {"dataPeriod": IN_2020}, False),
+    "of 2019 until some day": (observed(effectivePeriod={"start": "2019"}), {"dataPeriod": IN_2020}, True),
+    "every day": (observed(effectiveTiming={"repeat": {"frequency": 1}}), {"dataPeriod": IN_2020}, True),
+    "since 2020, in 2019": (observed(effectiveDateTime="2019-06-01"), {"dataPeriod": {"start": "2020"}}, False),
+    "a procedure without a date": (about("Procedure", status="completed"), {"dataPeriod": IN_2020}, True),
+    "prescribed in 2020": (prescribed(authoredOn="2020-06-01"), {"dataPeriod": IN_2020}, True),
+    "prescribed in 2021": (prescribed(authoredOn="2021-06-01"), {"dataPeriod": IN_2020}, False),
+    "prescribed some day": (prescribed(), {"dataPeriod": IN_2020}, True),
+    "reported of 2020": (
+        reported(effectiveDateTime="2020-06-01", issued="2021-01-01T00:00:00Z"),
+        {"dataPeriod": IN_2020},
+        True,
+    ),
+    "reported in 2020": (
+        reported(effectiveDateTime="2019-12-31", issued="2020-01-02T00:00:00Z"),
+        {"dataPeriod": IN_2020},
+        True,
+    ),
+    "all, but of 2020": (observed(effectiveDateTime="2020-06-01"), but(dataPeriod=IN_2020), False),
+    "all, but of 2020, and without a date": (observed(), but(dataPeriod=IN_2020), True),
+    "what refers to it": (observed(**AT_E2), data("Encounter/e2", "dependents"), True),
+    "what it refers to": (observed(), data("List/l2", "related"), True),
+    "what somebody wrote": (observed(), data("Practitioner/D1", "authoredby"), True),
+    "the visit alone": (observed(**AT_E2), data("Encounter/e2", "instance"), False),
+    "something that has no address": (observed(), data("#inside", "instance"), True),
+    "all, but what refers to it": (observed(**AT_E2), but(**data("Encounter/e2", "dependents")), True),
+    "all, but it and what refers to it": (observed(), but(**data("Observation/x", "dependents")), False),
+    "a code": (about("Condition", code=HIV), {"code": [HIV]}, True),
+    "a code as a value": (observed(valueCodeableConcept=HIV), {"code": [HIV]}, True),
+    "a code as a component's value": (
+        observed(component=[{"code": OTHER, "valueCodeableConcept": HIV}]),
+        {"code": [HIV]},
+        True,
+    ),
+    "a code as a conclusion": (reported(conclusionCode=[HIV]), {"code": [HIV]}, True),
+    "a code in a category": (about("Condition", category=[HIV]), {"code": [HIV]}, True),
+    "a code that is not there": (reported(conclusionCode=[OTHER]), {"code": [HIV]}, False),
+    "words": (observed(), {"code": [WORDS]}, True),
+    "words or a code": (observed(), {"code": [WORDS, OTHER]}, True),
+    "all, but words or a code": (about("Condition", code=OTHER), but(code=[WORDS, OTHER]), False),
+    "all, but words or another code": (about("Condition", code=HIV), but(code=[WORDS, OTHER]), True),
+    "a purpose in words": (observed(), {"purpose": [{"display": "Treatment"}]}, True),
+    "an action in words": (observed(), {"action": [{"text": "read"}, {"coding": [{"code": "correct"}]}]}, True),
+    "all, but an action in words": (observed(), but(action=[{"text": "read"}]), True),
+    "somebody contained": (observed(), {"actor": [NURSE | {"reference": reference("#n")}]}, True),
+    "conditions and something": (
+        observed(),
+        {"class": [{"system": RESOURCE_TYPES, "code": "Condition"}, {"system": RESOURCE_TYPES}]},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DENIALS)
+async def test_what_cannot_be_decided_counts_for_the_patient(hospital: Hospital, name: str) -> None:
+    """A denial holds where nothing says that it does not, an exception only where it surely does."""
+    given, provision, denied = DENIALS[name]
+    found = f"{given['resourceType']}/x"
+    assert (await hospital.ask(hospital.admin, "PUT", found, given)).status == 201
+    assert await sees(hospital, hospital.nurse, found)
+    inside = ({"resourceType": "Practitioner", "id": "n"}, {"resourceType": "Basic", "id": "inside", "code": WORDS})
+    held = [each for each in inside if f"#{each['id']}" in str(provision)]
+    await store(hospital, consent(deny(**provision), **({"contained": held} if held else {})))
+    assert await sees(hospital, hospital.nurse, found) is not denied
+    assert await sees(hospital, hospital.nurse, "Condition/c1")
 
 
 async def test_one_denial_among_several_consents_holds(hospital: Hospital) -> None:
