@@ -74,8 +74,7 @@ class Criteria:
 
     def _chain(self, type_name: str | None, head: str, rest: str, value: str, depth: int) -> Clause:
         """`subject:Patient.name=x`; without a type, every type the reference may be to that has the parameter."""
-        code, _, kind = head.partition(":")
-        targets = self.targets(type_name, code, kind)
+        targets = self.targets(type_name, head)
         first: FhirError | None = None
         found: list[Clause] = []
         for parameter, target in targets:
@@ -91,8 +90,11 @@ class Criteria:
             raise FhirError("invalid", f"{head}.{rest} leads nowhere: {first.text}")
         return some(found)
 
-    def targets(self, type_name: str | None, code: str, kind: str) -> list[tuple[Parameter, str]]:
-        """The reference parameter with each type it may be followed to."""
+    def targets(self, type_name: str | None, head: str) -> list[tuple[Parameter, str]]:
+        """The reference parameter of `subject` or `subject:Patient` with each type it may be followed to."""
+        code, colon, kind = head.partition(":")
+        if colon and not kind:
+            raise invalid(f"{head} a resource type is missing after the colon")
         parameter = self.parameter(type_name, code)
         if parameter.type != "reference":
             raise FhirError("invalid", f"{code!r} is no reference, so nothing can be chained to it")

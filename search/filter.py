@@ -145,12 +145,11 @@ class Reader:
 
     def linked(self, type_name: str | None, head: str, inner: Callable[[str | None], Clause]) -> Clause:
         """A chain: the rest is read for every type the reference may be to."""
-        code, _, kind = head.partition(":")
         start, depth, hops = self.at, self.depth, self._hop()
         found: list[Clause] = []
         first: FhirError | None = None
         end = start
-        for parameter, target in self.criteria.targets(type_name, code, kind):
+        for parameter, target in self.criteria.targets(type_name, head):
             self.at, self.depth, self.hops = start, depth, hops
             try:
                 where = inner(target)

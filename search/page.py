@@ -13,6 +13,7 @@ from search.clauses import after
 from search.filters import KEY, Filter
 from search.params import TYPE_CODES, Parameter
 from search.query import Sort
+from search.types.number import LEAST, MOST
 
 Stage = dict[str, Any]
 
@@ -73,7 +74,20 @@ def _texts(parameter: Parameter, source: Any) -> list[Any]:
         return [{"$concatArrays": [*starts, _slice(parameter, source, "-", "~", KEY, 9)]}]
     if parameter.type == "quantity":
         return [_slice(parameter, source, "u", "v", KEY, -1), _slice(parameter, source, "#", "$", KEY, -1)]
-    return [_slice(parameter, source, " ", "\U0010ffff", KEY, -1)]
+    if parameter.type == "number":  # a Range has no place among numbers
+        return [_slice(parameter, source, LEAST, MOST, KEY, -1)]
+    texts = _slice(parameter, source, " ", "\U0010ffff", KEY, -1)
+    return [_ended(texts) if parameter.type in PARTED else texts]
+
+
+# Types whose entries are `code|system` or `url|version`.
+PARTED = frozenset(("token", "reference"))
+
+
+def _ended(texts: Any) -> Any:
+    """The texts with an end of their first part that is below every character: 1 comes before 10."""
+    end = {"$replaceOne": {"input": "$$t", "find": "|", "replacement": "\x01"}}
+    return {"$map": {"input": texts, "as": "t", "in": end}}
 
 
 def _slice(parameter: Parameter, source: Any, low: str, high: str, start: int, length: int) -> Any:

@@ -67,12 +67,11 @@ def _linked_sort(reading: Reading, code: str, descending: bool) -> Sort:
 
 def _hop(reading: Reading, types: Sequence[str | None], head: str) -> tuple[Hop, ...]:
     """The ways a reference parameter leads on from resources of these types."""
-    code, _, kind = head.partition(":")
     found: list[Hop] = []
     first: FhirError | None = None
     for name in types:
         try:
-            pairs = criteria_of(reading.around).targets(name, code, kind)
+            pairs = criteria_of(reading.around).targets(name, head)
         except FhirError as error:
             first = first or error
         else:

@@ -53,6 +53,21 @@ async def test_list_navigation(context: Context, argument: str, found: list[Any]
     assert [row["family"] for row in names] == found
 
 
+@pytest.mark.parametrize(
+    ("argument", "found"),
+    [
+        ("_count: 1", [["Peter"], ["Jim"], ["Peter"]]),
+        ("_offset: 1", [["James"], [], ["James"]]),
+        ("fhirpath: \"$this = 'James'\"", [["James"], [], ["James"]]),
+        ("_count: 0", [[], [], []]),
+    ],
+)
+async def test_navigation_of_primitives(context: Context, argument: str, found: list[Any]) -> None:
+    """R4 graphql.html#list: an expression and a stretch also where the elements of a list are plain values."""
+    names = (await data(context, f"{{ name {{ given({argument}) }} }}", PATIENT))["name"]
+    assert [row["given"] for row in names] == found
+
+
 async def test_filters_of_other_types(context: Context) -> None:
     """Numbers are compared as numbers, aliases name the answers."""
     query = (

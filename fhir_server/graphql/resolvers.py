@@ -47,7 +47,7 @@ def _narrowed(items: list[Any], kind: str, arguments: dict[str, Any], reading: R
         if wanted is None or name in ("_offset", "_count"):
             continue
         if name == "fhirpath":
-            items = [item for item in items if reading.is_true(wanted, item, kind)]
+            items = [item for item in items if item is not None and reading.is_true(wanted, item, kind)]
         else:
             items = [item for item in items if isinstance(item, dict) and _same(item.get(name), wanted)]
     return _stretch(items, arguments)

@@ -114,7 +114,9 @@ class Types:
             kind = _listed(self.named[type_name(row.type)], row)
             return GraphQLField(kind, self._filters(row.type), resolvers.elements(row.type))
         kind = _listed(NATIVE.get(row.type) or self.named[row.type], row)
-        return GraphQLField(kind, resolve=resolvers.elements(row.type)) if row.element.max != 1 else GraphQLField(kind)
+        return (
+            GraphQLField(kind, NARROWED, resolvers.elements(row.type)) if row.element.max != 1 else GraphQLField(kind)
+        )
 
     def _filters(self, fhir: str) -> dict[str, GraphQLArgument]:
         """Arguments of a complex element: its simple properties, an expression, and a stretch of the list."""

@@ -69,24 +69,31 @@ def _add_period(key: str, start: str | None, end: str | None, add: Add) -> None:
     if not start and not end:
         add(key)
         return
+    _add_limits(key, *_limits(start, end), add)
+
+
+def _limits(start: str | None, end: str | None) -> Stretch:
     low = instant(span(start).low) if start else OPEN_LOW
-    high = instant(span(end).high) if end else OPEN_HIGH
+    return low, instant(span(end).high) if end else OPEN_HIGH
+
+
+def _add_limits(key: str, low: str, high: str, add: Add) -> None:
     add(f"{key}{LOW}{low}{high}")
     add(f"{key}{HIGH}{high}{low}")
 
 
 def emit_timing(key: str) -> Emit:
-    """Only the outer limits count: of the events, or of the bounding period."""
+    """Only the outer limits count: of the events and of the bounding period."""
 
     def emit(value: Any, add: Add, base: str) -> None:
-        events = sorted((span(e) for e in value.get("event", ()) if e), key=lambda s: s.low)
+        limits = [_limits(event, event) for event in value.get("event", ()) if event]
         bounds = value.get("repeat", {}).get("boundsPeriod", {})
-        if events:
-            low, high = instant(events[0].low), instant(max(e.high for e in events))
-            add(f"{key}{LOW}{low}{high}")
-            add(f"{key}{HIGH}{high}{low}")
-        else:
-            _add_period(key, bounds.get("start"), bounds.get("end"), add)
+        if "start" in bounds or "end" in bounds:
+            limits.append(_limits(bounds.get("start"), bounds.get("end")))
+        if not limits:
+            add(key)
+            return
+        _add_limits(key, min(low for low, _ in limits), max(high for _, high in limits), add)
 
     return emit
 

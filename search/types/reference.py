@@ -22,6 +22,8 @@ ID = r"[A-Za-z0-9\-.]{1,64}"
 _RELATIVE = re.compile(rf"([A-Z][A-Za-z]+)/({ID})(?:/_history/({ID}))?", re.ASCII)
 _ID = re.compile(ID, re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:", re.ASCII)
+# `.../Type/id` at another server, with its version or without.
+_ELSEWHERE = re.compile(rf"([A-Za-z]+://.*/([A-Z][A-Za-z]+)/{ID})(?:/_history/{ID})?", re.ASCII)
 
 
 def local(text: str, base: str) -> tuple[str, str, str] | None:
@@ -30,6 +32,12 @@ def local(text: str, base: str) -> tuple[str, str, str] | None:
         text = text[len(base) + 1 :]
     found = _RELATIVE.fullmatch(text)
     return (found[1], found[2], found[3] or "") if found and found[1] in TYPE_CODES else None
+
+
+def elsewhere(text: str) -> tuple[str, str] | None:
+    """(url without a version, type) of a reference to a resource of another server."""
+    found = _ELSEWHERE.fullmatch(text)
+    return (found[1], found[2]) if found and found[2] in TYPE_CODES else None
 
 
 def emit_reference(key: str) -> Emit:
@@ -54,6 +62,8 @@ def _add_other(key: str, text: str, add: Add, base: str) -> None:
     here = local(text, base)
     if here is None:
         add(key + cut(text) if text[0] == "#" else f"{key}^{cut(text)}")
+        if "/_history/" in text and (there := elsewhere(text)):  # found without its version too
+            add(f"{key}^{cut(there[0])}")
         return
     kind, id_, version = here
     add(key + TYPE_CODES[kind] + id_)
@@ -127,7 +137,7 @@ def _refers(parameter: Parameter, text: str, around: Around, type_name: str | No
     if _ID.fullmatch(text):
         return some(_to_id(parameter, atom, text, type_name) for atom in parameter.atoms)
     if _URL.match(text) or text[0] == "#":
-        return some(_to_url(atom, text) for atom in parameter.atoms)
+        return some(_to_url(atom, text, type_name) for atom in parameter.atoms)
     raise invalid(f"{text!r} is not a reference: an id, Type/id, or a url")
 
 
@@ -143,7 +153,7 @@ def _to_id(parameter: Parameter, atom: Atom, id_: str, type_name: str | None) ->
     return OneOf(tuple(f"{atom.key}{TYPE_CODES[t]}{id_}" for t in wanted)) if wanted else NEVER
 
 
-def _to_url(atom: Atom, text: str) -> Clause:
+def _to_url(atom: Atom, text: str, type_name: str | None) -> Clause:
     if text[0] == "#":
         return OneOf((atom.key + cut(text),))
     found: list[Clause] = []
@@ -152,7 +162,9 @@ def _to_url(atom: Atom, text: str) -> Clause:
         exact = canonical_text(atom.key, text)
         found.append(OneOf((exact,)) if bar and version else starting(exact))
     if any(r.type == "Reference" for r in atom.place.routes) or atom.place.expression:
-        found.append(OneOf((f"{atom.key}^{cut(text)}",)))
+        there = elsewhere(text)
+        if there is None or (there[1] in (atom.place.refers or (there[1],)) and type_name in (None, there[1])):
+            found.append(OneOf((f"{atom.key}^{cut(text)}",)))
     return some(found)
 
 

@@ -131,6 +131,8 @@ def has_not(parameter: Parameter, value: str, around: Around) -> Clause:
 
 def of_type(parameter: Parameter, value: str, around: Around) -> Clause:
     """`:of-type`: an identifier by the system and code of its type, and its value."""
+    if parameter.value_types and not parameter.value_types & {"Identifier", "Extension"}:
+        raise invalid(f"{parameter.code}:of-type: only identifiers have a type, which {parameter.code} has not")
     parts = [unescape(p) for p in split(value, "|")]
     if len(parts) != 3 or not parts[1] or not parts[2]:
         raise invalid(f"{value!r}: of-type needs system|code|value")
