@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fhir_server.store import Stored
 from fhir_server.store.find.search import Found
 from profiles import model
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from search.clauses import ALWAYS, Clause, every
 from search.entries import entries
 from search.filters import is_seen
@@ -60,7 +60,7 @@ async def add(found: Found, query: Query, context: Context, access: Callable[[st
         clause = every((query.clauses, access(type) if access else ALWAYS))
         for id in dict.fromkeys(_asked(type, query)) if is_seen(clause) else ():
             version = shipped_version(type, id, context)
-            if version is None or not matches(clause, version.entries, parse(version.body or b"{}")):
+            if version is None or not matches(clause, version.entries, decode(version.body or b"{}")):
                 continue
             if await context.store.get(type, id) is None:
                 if query.count and query.summary != "count":
@@ -71,7 +71,7 @@ async def add(found: Found, query: Query, context: Context, access: Callable[[st
 
 def _score(version: Stored, query: Query) -> dict[str, float]:
     words = " ".join(value for name, value in query.used if name in ("_text", "_content"))
-    return {f"{version.type}/{version.id}": score(parse(version.body or b"{}"), words)}
+    return {f"{version.type}/{version.id}": score(decode(version.body or b"{}"), words)}
 
 
 def _asked(type: str, query: Query) -> Iterator[str]:

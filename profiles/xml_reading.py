@@ -19,6 +19,7 @@ from profiles.xml_narratives import XHTML, unprefixed
 FHIR = "http://hl7.org/fhir"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 MAX_DEPTH = 128  # elements, for Python's stack; what they make is held to the 64 levels of JSON
+ROOT_WITHIN = 1 << 16  # bytes: 30 MB of comments before it would take 0.3 s
 MOST = 100  # faults listed of one document
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -91,8 +92,10 @@ def parse_tree(raw: bytes) -> etree._Element:
 
 
 def named_type(raw: bytes) -> str:
-    """The name of the root in FHIR's namespace, "" where it is another; what comes after it is not looked at."""
-    events = etree.iterparse(BytesIO(raw), ("start",), resolve_entities=False, no_network=True, load_dtd=False)
+    """The name of the root in FHIR's namespace, "" where it is another or far off; the rest is not looked at."""
+    events = etree.iterparse(
+        BytesIO(raw[:ROOT_WITHIN]), ("start",), resolve_entities=False, no_network=True, load_dtd=False
+    )
     try:
         name = etree.QName(next(events)[1])
     except (etree.XMLSyntaxError, StopIteration):

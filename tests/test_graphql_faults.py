@@ -206,6 +206,30 @@ async def test_refused_mutations(context: Context) -> None:
     assert (await fault(context, "mutation { PatientDelete(id: anna) }", PATIENT))[0] == 400
 
 
+NUMBER = """mutation { ObservationCreate(res: {status: final, code: {text: "x"}, valueQuantity: {value: %s}})
+            { valueQuantity { value } } }"""
+
+
+@pytest.mark.parametrize("number", ["1.50e3", "0.00000001", "-1E-10", "100"])
+async def test_numbers_in_the_query_keep_their_digits(context: Context, number: str) -> None:
+    """As in JSON."""
+    assert b'"value":%b}' % number.encode() in (await send(context, NUMBER % number)).body
+
+
+@pytest.mark.parametrize("number", ["1e3000", "1.0e-999999", "9" * 5000])
+async def test_absurd_numbers_in_the_query_are_refused(context: Context, number: str) -> None:
+    """The limits of JSON."""
+    status, error = await fault(context, NUMBER % number)
+    assert (status, "is beyond the limits (400 digits, exponent 400)" in error["message"]) == (400, True)
+
+
+async def test_a_mutation_is_no_deeper_than_a_body(context: Context) -> None:
+    """64 levels, wherever they are written."""
+    nested = '{url: "u", extension: [' * 32 + '{url: "u"}' + "]}" * 32
+    status, error = await fault(context, f"mutation {{ PatientCreate(res: {{extension: [{nested}]}}) {{ id }} }}")
+    assert (status, error["message"]) == (400, "The resource is nested deeper than 64 levels of JSON")
+
+
 async def test_a_mutation_that_fails_half_way(context: Context) -> None:
     """What came before the fault is done and told, what comes after it is not carried out."""
     query = "mutation { PatientDelete(id: anna) GroupCreate(res: {}) { id } ConditionDelete(id: c1) }"

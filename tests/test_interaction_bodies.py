@@ -170,6 +170,9 @@ async def test_a_page_shows_all_that_is_stored(context: Context, found: list[dic
     for query in ("_summary=true", "_summary=data", "_elements=extension"):
         for url in ("Patient", "Patient/deep"):
             assert b'"id":"deep"' in (await ask(context, "GET", f"{url}?{query}")).body
+    for url in ("Patient/deep/$fhirpath?expression=id", "Patient/deep/$meta", "Patient/deep/$everything"):
+        assert (await ask(context, "GET", url, accept=XML)).status == 200
+    assert (await ask(context, "GET", "Patient/deep/$graphql?query={id}")).status == 200
     sent = [{"op": "remove", "path": "/extension"}]
     mended = await ask(context, "PATCH", "Patient/deep", sent, content_type="application/json-patch+json")
     assert mended.status == 200

@@ -19,8 +19,7 @@ from fhir_server.access.shielding import keys_of, without_inside, without_links
 from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
 from fhir_server.store import Stored
-from profiles.json import encode
-from profiles.json import parse as parse_json
+from profiles.json import decode, encode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, every
@@ -152,7 +151,7 @@ def within(sight: Sight, stored: Stored, context: Context) -> bool:
         return False
     if stored.entries and not sight.whole:
         return sight.fits(stored.entries, {"resourceType": stored.type, "id": stored.id})
-    resource: Any = parse_json(stored.body or b"{}")
+    resource: Any = decode(stored.body or b"{}")
     return sight.fits(entries(resource, context.registry, context.config.base), resource)
 
 
@@ -231,7 +230,7 @@ def shown(request: Request, context: Context, stored: Stored) -> Stored:
     hidden = caller.gate.hidden(caller)
     if not hidden or not _may_hold(stored, hidden):
         return stored
-    return replace(stored, body=encode(without_inside(parse_json(stored.body), hidden)))
+    return replace(stored, body=encode(without_inside(decode(stored.body), hidden)))
 
 
 def _may_hold(stored: Stored, names: frozenset[str]) -> bool:

@@ -19,7 +19,7 @@ from fhir_server.access.shielding import hidden_keys
 from fhir_server.context import Resource
 from fhir_server.ids import local_name
 from fhir_server.store import Store, Stored, stored_of
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
 from search.filters import kept
@@ -249,7 +249,7 @@ class Gate:
         self._seen = max(stored.at, self._seen) if self._seen else stored.at
         self._versions[stored.id] = stored.version
         whole = await self._store.fill(stored) if stored.blob else stored
-        resource = parse_json(whole.body) if whole.body else None
+        resource = decode(whole.body) if whole.body else None
         if isinstance(resource, dict) and resource.get("status") == "active":
             self._consents[stored.id] = localized(resource, self._base)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 from fhir_server.ids import local_name
 from fhir_server.store import Store, Stored
 from fhir_server.store.find.page import find
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from search.params import Registry
 from search.query import parse
 
@@ -32,5 +32,5 @@ async def _found(kind: str, code: str, names: list[str], store: Store, registry:
 
 
 def _organization(role: Stored, base: str) -> str | None:
-    resource: Any = parse_json(role.body or b"{}")
+    resource: Any = decode(role.body or b"{}")
     return local_name(str(resource.get("organization", {}).get("reference", "")), base)

@@ -29,7 +29,7 @@ from fhir_server.store import Store
 from fhir_server.store.auth import AuthRecords
 from fhir_server.store.tenants import open_beside
 from fhir_server.tenants import DEFAULT, NAME
-from profiles.json import parse
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.filters import is_seen
@@ -178,7 +178,7 @@ def directory_of(gate: Gate, context: Context) -> Any:
             kind = "Patient" if what == "patient" else "Encounter"
             request = Request("GET", (kind,), [*query, ("_count", "20")], principal=caller)
             answer = await handle(request, context)
-            found: Any = parse(answer.body) if answer.status == 200 else {}
+            found: Any = decode(answer.body) if answer.status == 200 else {}
             resources = (entry["resource"] for entry in found.get("entry", ()) if "search" in entry)
             rows |= {each["id"]: CHOICES[kind](each) for each in resources if each["resourceType"] == kind}
         return list(rows.values())[:20]

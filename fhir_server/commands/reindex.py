@@ -82,10 +82,10 @@ async def _watched(base_url: str, token: str, types: tuple[str, ...]) -> tuple[i
 async def _told(server: Http, method: str, url: str) -> dict[str, Any]:
     """The job in an answer; FhirError with what the server says otherwise."""
     from fhir_server.loading.answers import Message
-    from profiles.json import parse
+    from profiles.json import decode
 
     answer = await server.send(Message(method, url, b""))
-    content: Any = parse(answer.body)
+    content: Any = decode(answer.body)
     if answer.status not in (200, 202):
         raise FhirError("processing", f"{answer.status}: {content['issue'][0]['diagnostics']}")
     parts = content["parameter"][0]["part"]

@@ -27,7 +27,7 @@ from fhir_server.graphql.document import MOST_ERRORS, faults, parsed, place_of
 from fhir_server.graphql.reading import Reading
 from fhir_server.graphql.schema import schema_of
 from fhir_server.graphql.shape import shaped
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from profiles.outcome import FhirError, operation_outcome
 from search.params import Registry
 
@@ -140,7 +140,7 @@ def failed(rows: Rows, request: Request) -> Response:
     answers = [failure(error, request) for error, _ in rows]
     told = []
     for made, (error, place) in zip(answers, rows, strict=True):
-        outcome: Any = parse(made.body)
+        outcome: Any = decode(made.body)
         first = error.issues[0] if isinstance(error, FhirError) else None
         if first and first.line and not place:
             place = {"locations": [{"line": first.line, "column": first.column}]}

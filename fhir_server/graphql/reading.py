@@ -16,7 +16,7 @@ from fhir_server.interactions.update import update
 from fhir_server.store import Stored
 from fhir_server.store.find.search import Found
 from profiles.fhirpath import Environment, Node, compile
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError, Issue
 
 WIDTH = 16  # searches of one query at work at once
@@ -56,7 +56,7 @@ class Reading:
         """The resource parsed, its contained resources at hand."""
         self.count(A_RESOURCE)
         self.compartments.append(stored.compartment)
-        found: Any = parse(stored.body or b"{}")
+        found: Any = decode(stored.body or b"{}")
         return self.held(found)
 
     def held(self, resource: Resource) -> Resource:

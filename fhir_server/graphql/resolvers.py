@@ -11,6 +11,7 @@ from graphql.type import GraphQLDirective
 from fhir_server.context import Pairs, Resource
 from fhir_server.graphql.names import arguments_of
 from fhir_server.graphql.reading import Reading
+from profiles.json import check_depth
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.query import MOST_COUNT
@@ -258,6 +259,7 @@ def writing(kind: str) -> Resolver:
         resource = {"resourceType": own} | {key: value for key, value in _given(res).items() if key != "resourceType"}
         if id:
             resource.setdefault("id", id)
+        check_depth(resource)
         written: Resource | None = await info.context.write("PUT" if id else "POST", kind, id, resource)
         return written
 

@@ -21,6 +21,7 @@ from graphql import (
     StringValueNode,
 )
 
+from profiles.json import decimal
 from profiles.model import PRIMITIVES
 
 # Scalars that GraphQL has itself; the others carry FHIR's names.
@@ -39,8 +40,8 @@ ANY_INPUT = "ResourceInput"
 READ: dict[type, Any] = {
     StringValueNode: lambda node: node.value,
     BooleanValueNode: lambda node: node.value,
-    IntValueNode: lambda node: int(node.value),
-    FloatValueNode: lambda node: Decimal(node.value),
+    IntValueNode: lambda node: int(decimal(node.value)),
+    FloatValueNode: lambda node: decimal(node.value),
 }
 
 
@@ -58,7 +59,10 @@ def _literal(node: Any) -> Any:
     read = READ.get(type(node))
     if read is None:
         raise GraphQLError("Text, a number, true or false is needed here.", node)
-    return read(node)
+    try:
+        return read(node)
+    except ValueError as error:
+        raise GraphQLError(str(error), node) from None
 
 
 def _whole(node: Any) -> Any:

@@ -15,7 +15,7 @@ from fhir_server.operations.graph import walked
 from fhir_server.operations.stored import stored_version
 from fhir_server.store import Stored
 from fhir_server.writing.integrity import targets
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from profiles.outcome import FhirError
 
 MOST = 1_000  # resources of a document
@@ -43,7 +43,7 @@ async def _reached(first: Stored, request: Request, context: Context) -> list[tu
     while front:
         wanted: dict[str, None] = {}
         for stored in front:
-            resource = parse(stored.body or b"{}")
+            resource = decode(stored.body or b"{}")
             found[f"{stored.type}/{stored.id}"] = (stored, resource)
             wanted |= dict.fromkeys(sorted(targets(resource, context.config.base)))
         if len(found) > MOST:

@@ -20,7 +20,7 @@ from fhir_server.operations.stored import stored_resource
 from fhir_server.store import Stored
 from fhir_server.store.find.page import find
 from fhir_server.store.find.search import Found
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.model import COMPARTMENTS, RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import Clause, Kinds, every, some
@@ -89,7 +89,7 @@ def _is_inside(stored: Stored, scope: Scope, context: Context) -> bool:
     """Whether it lies in the compartment itself, and so comes on a page of its own."""
     if not COMPARTMENTS[scope.compartment].get(stored.type):
         return False
-    owners = references(scope.compartment, parse_json(stored.body or b"{}"), context.registry)
+    owners = references(scope.compartment, decode(stored.body or b"{}"), context.registry)
     names = {local_name(owner, context.config.base) for owner in owners}
     return f"{scope.compartment}/{scope.ids[scope.place]}" in names if scope.ids else bool(names)
 

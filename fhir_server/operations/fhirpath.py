@@ -16,7 +16,7 @@ from fhir_server.store.terms import Found, Missing, terms_of
 from fhir_server.writing.coded_values import membership, subsumption
 from profiles.fhirpath import Environment, Node, compile
 from profiles.fhirpath.functions.fhir import reference_type
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from profiles.model import RESOURCE_TYPES, element
 from profiles.outcome import FhirError
 from terminology.library import Library
@@ -85,7 +85,7 @@ class Targets:
     def taken(self, stored: Stored) -> Resource:
         """The resource of a version, noted for the audit trail."""
         self.compartments.append(stored.compartment)
-        found: Resource = parse(stored.body or b"{}")
+        found: Resource = decode(stored.body or b"{}")
         return found
 
     def resolve(self, reference: str) -> Resource | None:

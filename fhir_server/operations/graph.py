@@ -19,7 +19,7 @@ from fhir_server.store import Stored
 from fhir_server.writing.checking import full
 from fhir_server.writing.integrity import targets
 from profiles.fhirpath import Environment, compile
-from profiles.json import parse
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError, Issue
 
@@ -72,7 +72,7 @@ async def _definition(name: str, call: Call, context: Context) -> Resource:
         found = [stored] if stored is not None and stored.type == "GraphDefinition" else []
     if not found:
         raise FhirError("not-found", f"The GraphDefinition {name} is not known.", "graph")
-    definition: Any = parse(found[0].body or b"{}")
+    definition: Any = decode(found[0].body or b"{}")
     return definition  # type: ignore[no-any-return]
 
 
@@ -193,5 +193,5 @@ class Walk:
 
 
 def _parsed(stored: Stored) -> Resource:
-    found: Any = parse(stored.body or b"{}")
+    found: Any = decode(stored.body or b"{}")
     return found  # type: ignore[no-any-return]

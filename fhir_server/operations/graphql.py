@@ -11,7 +11,7 @@ from fhir_server.graphql.asked import Asked, asked
 from fhir_server.graphql.execute import answer, failed
 from fhir_server.operations.call import Call
 from fhir_server.operations.stored import stored_version
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError
 
 
@@ -20,7 +20,7 @@ async def run(call: Call, context: Context) -> Response:
     try:
         query = asked(call.request)
         stored = await stored_version(call, context) if call.id else None
-        root: Any = parse(stored.body or b"{}") if stored else None
+        root: Any = decode(stored.body or b"{}") if stored else None
         found = await answer(query, call.request, context, root, (stored.compartment,) if stored else ())
     except FhirError as error:
         found = failed([(error, {})], call.request)
@@ -31,7 +31,7 @@ async def applied(query: str, done: Response, request: Request, context: Context
     """What a query selects from the answer of another operation (R4 graphql.html#operations)."""
     if done.status >= 300 or not done.body or done.media is not None:
         return done
-    root: Any = parse(done.body)
+    root: Any = decode(done.body)
     return _wrapped(await answer(Asked(query), request, context, root, done.compartments), request)
 
 

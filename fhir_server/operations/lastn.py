@@ -13,7 +13,7 @@ from fhir_server.operations.call import Call
 from fhir_server.operations.parameters import CONTROLS
 from fhir_server.store import Stored
 from fhir_server.store.find.page import find
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.outcome import FhirError
 from search.query import parse
 
@@ -31,7 +31,7 @@ async def run(call: Call, context: Context) -> Response:
         raise FhirError("required", "$lastn needs the parameter patient or subject.", "patient", status=400)
     groups = Groups(most)
     async for stored in _newest_first(criteria, call, context):
-        groups.take(stored, parse_json(stored.body or b"{}"))
+        groups.take(stored, decode(stored.body or b"{}"))
     kept = [(stored, stored.body or b"") for stored in groups.kept()]
     links = {"self": self_url(call.request, pairs, context)}
     told = tuple(stored.compartment for stored, _ in kept)

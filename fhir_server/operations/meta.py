@@ -17,7 +17,7 @@ from fhir_server.operations.stored import stored_resource, stored_version
 from fhir_server.store.labels import labelled
 from fhir_server.writing.checking import faults, store_of
 from fhir_server.writing.resource import check_if_match, refuse_faults
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError
 
 LISTS = ("profile", "security", "tag")
@@ -76,7 +76,7 @@ async def _in_use(call: Call, context: Context) -> Meta:
     )
     items: dict[str, dict[Any, Any]] = {name: {} for name in LISTS}
     for stored in found:
-        held, shown = (parse(row.body or b"{}") for row in (stored, access.shown(call.request, context, stored)))
+        held, shown = (decode(row.body or b"{}") for row in (stored, access.shown(call.request, context, stored)))
         for name, known in items.items():
             own = held.get("meta", {}).get(name, ())
             known |= {_name(item): item for item in shown.get("meta", {}).get(name, ()) if item in own}
@@ -108,7 +108,7 @@ async def _change(call: Call, context: Context, change: Callable[[Meta, Meta], M
             text = f"{call.type}/{call.id} is not stored here: its meta cannot be changed."
             raise FhirError("not-supported", text, status=405)
         check_if_match(call.request, current)
-        resource: Resource = parse(current.body)
+        resource: Resource = decode(current.body)
         resource["meta"] = change(resource.get("meta", {}), call.one("meta"))
         refuse_faults(await faults(resource, call.type, call.request, context))
         await access.may_store(call.request, context, resource)

@@ -13,7 +13,7 @@ from fhir_server.answers.respond import Response, instant_text, milliseconds, re
 from fhir_server.context import Context, Pairs, Resource
 from fhir_server.operations.call import Call
 from fhir_server.store.find.page import find
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.outcome import FhirError
 from search.query import parse
 
@@ -101,7 +101,7 @@ async def _observations(coding: Resource, call: Call, context: Context) -> list[
         found = await find(context.store, query, registry=context.registry, cursor=cursor, access=visible)
         call.opened.extend(found.matches)
         shown = [access.shown(call.request, context, stored) for stored in found.matches]
-        rows += [parse_json(stored.body or b"{}") for stored in shown]
+        rows += [decode(stored.body or b"{}") for stored in shown]
         cursor = found.next
         if cursor is None:
             return [row for row in rows if row.get("status") not in ("entered-in-error", "cancelled")]

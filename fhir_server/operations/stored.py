@@ -7,7 +7,7 @@ from fhir_server.context import Context, Resource
 from fhir_server.operations.call import Call
 from fhir_server.shipped import shipped_version
 from fhir_server.store import Stored
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError
 
 
@@ -30,5 +30,5 @@ async def stored_version(call: Call, context: Context) -> Stored:
 async def stored_resource(call: Call, context: Context) -> Resource:
     """The same, parsed."""
     stored = await stored_version(call, context)
-    resource: Resource = parse(stored.body or b"")
+    resource: Resource = decode(stored.body or b"")
     return resource

@@ -15,7 +15,7 @@ from fhir_server.operations.summary_document import completed, composition, devi
 from fhir_server.operations.summary_sections import SECTIONS, Section, Source, codes
 from fhir_server.operations.summary_text import when
 from fhir_server.store import Stored
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError
 
 PROFILE = "http://hl7.org/fhir/uv/ips/StructureDefinition/Composition-uv-ips"
@@ -78,7 +78,7 @@ class Gathered:
         """Put a resource into the summary."""
         name = f"{stored.type}/{stored.id}"
         if name not in self.found:
-            resource: Any = parse(stored.body or b"{}")
+            resource: Any = decode(stored.body or b"{}")
             self.found[name] = resource
             self.compartments.append(stored.compartment)
         return name, self.found[name]
@@ -102,7 +102,7 @@ class Gathered:
             return []
         if found.next is not None and not source.latest:
             raise FhirError("too-costly", f"The patient has more than {MOST:,} resources of type {source.type}.")
-        kept = [stored for stored in found.matches if source.keep(parse(stored.body or b"{}"))]
+        kept = [stored for stored in found.matches if source.keep(decode(stored.body or b"{}"))]
         return _latest(kept) if source.latest else kept
 
     async def support(self) -> None:
@@ -124,7 +124,7 @@ def _latest(rows: list[Stored]) -> list[Stored]:
     """The first of each code."""
     found: dict[Any, Stored] = {}
     for stored in rows:
-        resource: Any = parse(stored.body or b"{}")
+        resource: Any = decode(stored.body or b"{}")
         key = codes(resource, "code") or resource.get("code", {}).get("text") or stored.id
         found.setdefault((stored.type, key), stored)
     return list(found.values())

@@ -17,7 +17,7 @@ from fhir_server.operations.parameters import parameters
 from fhir_server.operations.stored import stored_version
 from fhir_server.shipped import AT
 from fhir_server.store.terms import Key, terms_of
-from profiles.json import encode, parse
+from profiles.json import decode, encode
 from profiles.outcome import FhirError
 from terminology.closure import Closure, closure, name_of, of_record
 from terminology.content import shipped
@@ -58,7 +58,7 @@ async def run(call: Call, context: Context) -> Response:
 async def _on_instance(call: Call, asked: Parameters, context: Context) -> tuple[Parameters, Resource | None]:
     """The parameters and the resource; of what comes with the server its url and version, for it is known already."""
     stored = await stored_version(call, context)
-    resource: Resource = parse(stored.body or b"")
+    resource: Resource = decode(stored.body or b"")
     if stored.at is not AT or call.type == "ValueSet":
         return asked, resource
     names = ("conceptMapVersion", "url") if call.type == "ConceptMap" else ("version", "url", "system")

@@ -31,7 +31,7 @@ from fhir_server.store import Store, Stored
 from fhir_server.store.find.parameters import Parameters
 from fhir_server.store.packages import drop_record, keep_record, package_records
 from fhir_server.writing.checking import defined, faults
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError, Issue
 from profiles.packages import Member, Package, read_package
 from profiles.validate import check
@@ -206,7 +206,7 @@ def _refuse(issues: list[Issue]) -> None:
 
 
 def _is_same_definition(stored: Stored, url: str, version: str) -> bool:
-    found = parse(stored.body or b"{}")
+    found = decode(stored.body or b"{}")
     return isinstance(found, dict) and (found.get("url"), str(found.get("version", ""))) == (url, version)
 
 

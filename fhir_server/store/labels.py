@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fhir_server.store.find.search import Access, by_sight, left_until, too_costly
 from fhir_server.store.records import Document, Stored, stored_of
 from fhir_server.store.store import Store
-from profiles.json import parse
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Between, Chain, Clause, Every, Kinds, after, every, some, walk
@@ -98,7 +98,7 @@ async def _allows(allowed: Clause, row: Document, examples: Examples) -> bool:
 
 
 async def _resource(store: Store, row: Document) -> Document:
-    found: Document = parse((await store.fill(stored_of(row))).body or b"{}")
+    found: Document = decode((await store.fill(stored_of(row))).body or b"{}")
     return found
 
 

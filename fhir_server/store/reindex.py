@@ -15,7 +15,7 @@ from pymongo import ReturnDocument, UpdateOne
 from fhir_server.store.errors import told
 from fhir_server.store.records import Document, stored_of
 from fhir_server.store.store import Store
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from search.clauses import Kinds
 from search.entries import compartment, entries
 from search.filters import NONE, Filter, compile
@@ -157,7 +157,7 @@ async def _update(store: Store, registry: Registry, row: Document, base: str) ->
     if not row.get("s"):
         return None
     stored = await store.fill(stored_of(row))
-    resource = parse_json(stored.body or b"{}")
+    resource = decode(stored.body or b"{}")
     assert isinstance(resource, dict)
     fresh = {"s": entries(resource, registry, base), "p": compartment(resource, registry, base)}
     if fresh["s"] == row["s"] and fresh["p"] == row.get("p"):

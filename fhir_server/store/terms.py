@@ -19,7 +19,7 @@ from fhir_server.store.find.codes import Pairs
 from fhir_server.store.store import Store
 from fhir_server.store.term_files import TermFiles
 from fhir_server.store.transaction import Transaction
-from profiles.json import parse
+from profiles.json import decode
 from profiles.outcome import FhirError
 from search.params import Registry
 from search.texts import cut
@@ -206,7 +206,7 @@ class Terms:
         stored = await self._store.get(kind, id_)
         if stored is None or stored.body is None:
             return None
-        found: Json = parse(stored.body)
+        found: Json = decode(stored.body)
         return found
 
     async def _look_up(self, keys: list[Key]) -> list[Names]:

@@ -21,7 +21,7 @@ from fhir_server.store.find.page import find
 from fhir_server.store.terms import Found, Key, Terms, terms_of
 from fhir_server.store.terms import Missing as Untold
 from fhir_server.writing.coded_values import code_faults, membership, subsumption
-from profiles.json import parse
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES, definition_urls
 from profiles.outcome import FhirError, Issue
 from profiles.validate import Library, Options, Shelf, check, validate
@@ -87,7 +87,7 @@ class Definitions:
 
 def _shelf(found: Iterable[Stored]) -> Shelf:
     """The definitions, the latest version last: it is meant where none is named."""
-    return Shelf(sorted((parse(row.body or b"{}") for row in found), key=lambda row: order(row.get("version"))))
+    return Shelf(sorted((decode(row.body or b"{}") for row in found), key=lambda row: order(row.get("version"))))
 
 
 _DEFINITIONS: WeakKeyDictionary[Store, Definitions] = WeakKeyDictionary()
@@ -274,7 +274,7 @@ class Wanted:
 async def _fetch(name: str, targets: Targets, request: Request, context: Context) -> None:
     """A resource that the caller may not see is not there."""
     stored = await access.reached(name, request, context)
-    targets[name] = parse(stored.body) if stored is not None and stored.body is not None else None
+    targets[name] = decode(stored.body) if stored is not None and stored.body is not None else None
 
 
 def _resolver(targets: Targets, context: Context) -> Callable[[str], Resource | None]:

@@ -14,7 +14,7 @@ from fhir_server import access
 from fhir_server.context import Context, Request, Resource
 from fhir_server.ids import local_name
 from fhir_server.store import New, Stored, Transaction
-from profiles.json import parse
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 from search.params import TYPE_CODES, Registry
@@ -33,7 +33,7 @@ async def check_targets(
         return
     own = f"{new.type}/{new.id}"
     wanted = {target for target in targets(resource, context.config.base) if target != own}
-    known = targets(parse(before.body), context.config.base) if before is not None and before.body else set()
+    known = targets(decode(before.body), context.config.base) if before is not None and before.body else set()
 
     async def check(store: Transaction) -> None:
         unseen = {name for name in sorted(wanted - known) if await access.reached(name, request, context) is None}

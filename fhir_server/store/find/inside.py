@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from fhir_server.store.find.search import Search, filled
 from fhir_server.store.records import Document, Stored, stored_of
-from profiles.json import encode
-from profiles.json import parse as parse_json
+from profiles.json import decode, encode
 from search.contained import fitting, too_far
 from search.matches import matches
 from search.query import Query
@@ -50,7 +49,7 @@ async def inner(search: Search, row: Document) -> list[Stored]:
     """The matches in one container, after itself where `_contained=both` finds it too."""
     query = search.query
     [stored] = await filled(search, [stored_of(row)])
-    resource = parse_json(stored.body or b"{}")
+    resource = decode(stored.body or b"{}")
     assert isinstance(resource, dict)
     itself = query.contained == "both" and matches(query.clauses, stored.entries, resource, too_far)
     within = fitting(resource, query, search.registry)

@@ -14,7 +14,7 @@ from typing import Any
 from fhir_server.store.records import Document, stored_of
 from fhir_server.store.reindex import Job, drop, jobs, start
 from fhir_server.store.store import Store
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.model import RESOURCE_TYPES, is_a
 from search.clauses import Kinds
 from search.defining import LIVE, faults
@@ -96,7 +96,7 @@ class Parameters:
 
     async def _resource(self, row: Document) -> Any:
         stored = await self._store.fill(stored_of(row))
-        return parse_json(stored.body or b"{}")
+        return decode(stored.body or b"{}")
 
     def _is_written(self, registry: Registry, parameter: Row, type_name: str) -> bool:
         known = {atom.key for own in self._base.of(type_name) for atom in own.atoms}

@@ -11,7 +11,7 @@ from bson import Timestamp
 
 from fhir_server.store.records import Document, Stored, stored_of
 from profiles import model
-from profiles.json import parse as parse_json
+from profiles.json import decode
 from profiles.outcome import FhirError, Issue
 from search.clauses import ALWAYS, Clause, Kinds, every, some
 from search.params import Registry
@@ -118,6 +118,6 @@ async def filled(search: Search, found: list[Stored]) -> list[Stored]:
 async def resource_of(search: Search, row: Document) -> dict[str, Any]:
     """The resource of a document, parsed: only for what no entry can answer."""
     stored = (await filled(search, [stored_of(row)]))[0]
-    resource = parse_json(stored.body or b"{}")
+    resource = decode(stored.body or b"{}")
     assert isinstance(resource, dict)
     return resource
