@@ -16,7 +16,6 @@ from fhir_server.access.admission import OPERATIONS, caller_of, kind_of, refused
 from fhir_server.access.admission import admit as admit
 from fhir_server.access.gate import Caller, Sight
 from fhir_server.access.shielding import keys_of, without_inside, without_links
-from fhir_server.answers.respond import Response
 from fhir_server.context import Context, Request, Resource
 from fhir_server.store import Stored
 from profiles.json import decode, encode
@@ -54,9 +53,9 @@ def _searches(request: Request) -> bool:
 
 
 def clause_of_condition(request: Request, context: Context, kind: str) -> Callable[[str], Clause] | None:
-    """The same for the criteria of a conditional interaction: they search, so who only reads finds nothing by them."""
+    """The same for the criteria of a conditional interaction: they search, and without it there is no condition."""
     caller = caller_of(request, context)
-    if caller is not None and caller.gate.grants(caller, kind, "r") and not caller.gate.grants(caller, kind, "s"):
+    if caller is not None and not caller.gate.grants(caller, kind, "s"):
         raise refused(f"Conditions search, which is not granted for {kind}.")
     return clause_of(replace(request, method="GET", parts=(kind,)), context)
 
@@ -67,6 +66,8 @@ async def sees(request: Request, context: Context, stored: Stored) -> bool:
     if caller is None:
         return True
     if stored.type == proxies.KIND and not await _stands(stored, caller, request, context):
+        return False
+    if request.method == "PATCH" and not await _holds(caller, "i", stored, context):  # its tests tell what is there
         return False
     return await _inside(stored, caller, _verb(request), context) and await _is_unmarked(stored, caller, context)
 
@@ -105,7 +106,7 @@ async def _inside(stored: Stored, caller: Caller, verb: str, context: Context) -
         return True
     if stored.body is None and await _holds(caller, verb, stored, context):
         return True
-    if verb != "r" and await _holds(caller, "i", stored, context):
+    if verb not in "rs" and await _holds(caller, "i", stored, context):
         raise refused(f"This is not granted for this {stored.type}.")
     return False
 
@@ -124,9 +125,14 @@ async def reached(name: str, request: Request, context: Context) -> Stored | Non
 
 
 def _verb(request: Request) -> str:
-    """What is about to be done to a stored resource; an operation that changes one comes as POST on the instance."""
+    """What is about to be done to a stored resource; an operation that changes one comes as POST on the instance.
+
+    The history of a type or of the server is one of the searches in the table of scopes of SMART 2.2.
+    """
     if request.method == "POST":
         return "u" if len(request.parts) == 2 and request.parts[1][:1] not in "$_" else "r"
+    if request.parts[-1:] == ("_history",) and len(request.parts) < 3:
+        return "s"
     return {"PUT": "u", "PATCH": "u", "DELETE": "d"}.get(request.method, "r")
 
 
@@ -278,16 +284,6 @@ def sees_everything(request: Request, context: Context) -> bool:
     caller = caller_of(request, context)
     if caller is None:
         return True
-    kind = kind_of(request)
+    kind, verb = kind_of(request), _verb(request)
     kinds = (kind,) if kind and kind != proxies.KIND else RESOURCE_TYPES
-    return all(caller.gate.sight(caller, each, "r").all for each in kinds)
-
-
-def returned(answer: Response, request: Request, context: Context) -> Response:
-    """The answer to a patch, without the content where the caller may change what cannot be read."""
-    caller = caller_of(request, context)
-    if caller is not None and answer.stored is not None:
-        kind = answer.stored.type
-        if not any(caller.gate.grants(caller, kind, verb) for verb in "rs"):
-            answer.body = b""
-    return answer
+    return all(caller.gate.sight(caller, each, verb).all for each in kinds)

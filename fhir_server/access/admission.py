@@ -12,6 +12,8 @@ from smart_auth.access import VERB
 SCOPE = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
 # What depends on the first part of the path alone; most requests are these, and looked at once.
 PLAIN = frozenset({"read", "create", "update"})
+# What has to be granted besides the verb of an interaction: whether a patch succeeds tells what it found.
+LOOKS_FIRST = {"patch": "i"}
 # Operation -> the verb it needs on the type (or on the type named here). What has no row is for callers without limits.
 OPERATIONS: dict[str, tuple[str, str | None]] = {
     "validate": ("", None),
@@ -71,7 +73,8 @@ async def admit(request: Request, context: Context, interaction: str) -> None:
         if not caller.principal.scopes:
             raise refused("The token has no scope for resources.")
     else:
-        _admit_verb(VERB[interaction], kind_of(request), caller)
+        for verb in (VERB[interaction], *LOOKS_FIRST.get(interaction, "")):
+            _admit_verb(verb, kind_of(request), caller)
     if context.trail is not None and looks_at_trail(request, interaction):
         await _catch_up(request, context, caller)
     elif interaction in PLAIN:

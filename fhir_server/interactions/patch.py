@@ -102,9 +102,9 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
     refuse_faults(await faults(resource, type, request, context))
     await access.may_store(request, context, resource)
     if is_same(resource, current):
-        return access.returned(written(current, False, request, context), request, context)
+        return written(current, False, request, context)
     stored = await replace_version(resource, current, request, context, "PATCH")
-    return access.returned(written(stored, False, request, context), request, context)
+    return written(stored, False, request, context)
 
 
 async def conditional_patch(request: Request, context: Context) -> Response:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from fhir_server import access
 from fhir_server.answers.respond import Response, bundle, failure
 from fhir_server.bundles.entries import Entry
 from fhir_server.bundles.envelope import checked_entries
@@ -128,7 +129,7 @@ async def _attempt(made: Plan, request: Request, context: Context, perform: Perf
     fill(made.slots, names, found.matches)
     await _prefetch(found, made, context)
     if any(HISTORY in slot.text for slot in made.slots):
-        names |= await _versions(made, found, names, context)
+        names |= await _versions(made, found, names, request, context)
         fill(made.slots, names, found.matches)
     inner = replace(context, later=[])
     checks: list[tuple[Entry, Check]] = []
@@ -164,7 +165,9 @@ async def _prefetch(found: Resolved, made: Plan, context: Context) -> None:
         await context.store.prefetch(names)
 
 
-async def _versions(made: Plan, found: Resolved, names: Mapping[str, str], context: Context) -> dict[str, str]:
+async def _versions(
+    made: Plan, found: Resolved, names: Mapping[str, str], request: Request, context: Context
+) -> dict[str, str]:
     """What references to a version of an entry become: `urn:uuid:…/_history/` -> `Patient/123/_history/4`.
 
     A client cannot know the version; every one is written anew (R4 http.html#trules).
@@ -173,10 +176,19 @@ async def _versions(made: Plan, found: Resolved, names: Mapping[str, str], conte
     for entry in made.entries:
         identity = found.identity(entry)
         if identity and entry.order < 3:
-            current = await context.store.get(*identity.split("/"))
+            current = await _current(entry, identity, request, context)
             version = _version_to_be(entry, current, found)
             versions |= {f"{name}{HISTORY}": f"{names[name]}{HISTORY}{version}" for name in names_of(entry)}
     return versions
+
+
+async def _current(entry: Entry, identity: str, request: Request, context: Context) -> Stored | None:
+    """What an entry is about; the delete of what the caller does not see finds nothing, where other writes fail."""
+    current = await context.store.get(*identity.split("/"))
+    if entry.method != "DELETE" or current is None:
+        return current
+    with _about(entry):
+        return current if await access.sees(entry_request(entry, request), context, current) else None
 
 
 def _version_to_be(entry: Entry, current: Stored | None, found: Resolved) -> int:
