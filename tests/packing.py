@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -17,9 +18,9 @@ Json = dict[str, Any]
 
 
 def tgz(files: dict[str, bytes], *links: str) -> bytes:
-    """A package with these files, and symbolic links of these names."""
+    """A package with these files, and symbolic links of these names; the same bytes at any time."""
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as tar:
+    with tarfile.open(fileobj=held, mode="w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -28,7 +29,7 @@ def tgz(files: dict[str, bytes], *links: str) -> bytes:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(info)
-    return held.getvalue()
+    return gzip.compress(held.getvalue(), mtime=0)
 
 
 def manifest(name: str = "example.guide", version: str = "1.0.0", **more: Any) -> Json:
