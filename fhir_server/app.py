@@ -135,7 +135,7 @@ class App:
         if self.fhir.context is not None:
             self.fhir.context = replace(self.fhir.context, registry=registry, pending=pending)
         if self.fhir.gate is not None:
-            self.fhir.gate.registry = registry
+            self.fhir.gate.redefine(registry)
 
     async def _live_through(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol of ASGI; a start that cannot be is told in its one sentence, without a trace."""

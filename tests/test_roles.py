@@ -170,6 +170,21 @@ async def test_a_change_is_in_force_on_all_workers_within_a_second(
         await asyncio.sleep(0.05)
 
 
+async def test_a_new_search_parameter_tells_nobody_of_hidden_elements(world: World, store: Store) -> None:
+    """Whoever was known before it was stored is judged by it at once."""
+    await users.create(world.realm, "lara", "correct horse battery", {"name": "Lara", "roles": ["Lab technician"]})
+    bearer = await token(world, "app", "lara")
+    gate = Gate(world.realm, store, Registry.r4(), ISSUER)
+    before = gate.hidden_keys(await gate.of_token(bearer))
+    definition = {"url": "http://x.example/x", "code": "x", "type": "string", "base": ["Patient"]}
+    registry = Registry.r4().with_parameters([definition | {"expression": "Patient.children().city"}])
+    gate.redefine(registry)
+    found = registry.lookup("Patient", "x")
+    assert found is not None
+    assert not before.intersection(found.keys)
+    assert gate.hidden_keys(await gate.of_token(bearer)).issuperset(found.keys)
+
+
 async def test_the_page(world: World, browser: Browser) -> None:
     """The account area: log in, see, change, be told what is wrong, undo; a doctor gets no further than a sentence."""
     await browser.open("/auth/account/roles")

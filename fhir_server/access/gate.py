@@ -210,6 +210,11 @@ class Gate:
 
     # What has changed
 
+    def redefine(self, registry: Registry) -> None:
+        """Judge by other search parameters from now on: what callers may reach and what tells of hidden elements."""
+        self.registry = registry
+        self._callers.clear()
+
     def stale(self) -> None:
         """A Consent is being written here: look again before the next request."""
         self._polled = 0.0

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from search.clauses import Between, Body, Chain, Clause, Every, Has, OneOf, Some, Without
-from search.params import Atom, Registry
+from search.params import TYPE_CODES, Atom, Parameter, Registry
+from search.places import Place, Route
 from search.query import Query
 from search.words import ELSEWHERE, NARRATIVE
 
@@ -78,16 +79,47 @@ def hidden_keys(kind: str, names: Collection[str], registry: Registry) -> frozen
     paths = [tuple(name.removesuffix("[x]").split(".")[1:]) for name in names if name.split(".")[0] == kind]
     if not paths:
         return frozenset()
-    atoms = (atom for parameter in registry.of(kind) for atom in parameter.atoms)
-    return WHOLE.union(atom.key for atom in atoms if _looks_at(atom, paths))
+    pairs = ((parameter, atom) for parameter in registry.of(kind) for atom in parameter.atoms)
+    return WHOLE.union(
+        (atom.key for parameter, atom in pairs if any(_looks_at(place, paths) for place in _places(parameter, atom))),
+        _computed(registry),
+    )
 
 
-def _looks_at(atom: Atom, paths: list[tuple[str, ...]]) -> bool:
-    """Whether a place lies in, above or below one of the paths; an expression that only FHIRPath knows may."""
-    if atom.place.expression:
-        return any(path[0] in atom.place.expression for path in paths)
-    steps = (tuple(step.name for step in route.steps) for route in atom.place.routes)
-    return any(_meets(own, path) for own in steps for path in paths)
+def _computed(registry: Registry) -> Iterator[str]:
+    """The keys of any type that only FHIRPath finds values for: it may look anywhere, at contained resources too.
+
+    No parameter of R4 is one, so most servers have none.
+    """
+    plain = Registry.r4().rows
+    own = [row for url, row in registry.rows.items() if row is not plain.get(url)]
+    made = (registry.bound(row, base if base in TYPE_CODES else "Basic") for row in own for base in row.bases)
+    for parameter in made:
+        for atom in parameter.atoms:
+            if any(place.expression for place in _places(parameter, atom)):
+                yield atom.key
+
+
+def _places(parameter: Parameter, atom: Atom) -> Iterator[Place]:
+    """Where the values under a key come from: those of a component too, unless they lie below."""
+    yield atom.place
+    for component in parameter.components:
+        absolute = component.expression.startswith("%resource")
+        yield from (inner.place for inner in component.atoms if absolute or inner.place.expression)
+
+
+def _looks_at(place: Place, paths: list[tuple[str, ...]]) -> bool:
+    """Whether a place lies in, above or below one of the paths; where only FHIRPath can tell, it may."""
+    own = (steps for route in place.routes for steps in _paths(route))
+    return bool(place.expression) or any(_meets(steps, path) for steps in own for path in paths)
+
+
+def _paths(route: Route) -> Iterator[tuple[str, ...]]:
+    """The way of a route, and the elements by which it chooses (`telecom.where(system = 'phone')`)."""
+    names = tuple(step.name for step in route.steps)
+    yield (route.type.removeprefix("flag:"),) if route.type.startswith("flag:") else names
+    for at, step in enumerate(route.steps, 1):
+        yield from ((*names[:at], test.name) for test in step.tests if test.name)
 
 
 def _meets(own: tuple[str, ...], path: tuple[str, ...]) -> bool:

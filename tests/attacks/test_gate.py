@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from fhir_server.access.gate import Caller
+from fhir_server.access.shielding import hidden_keys
 from fhir_server.store import Store
+from search.params import Registry
 from smart_auth import policies
 from tests.hospital import Hospital, denial, observation, open_hospital, reference
 from tests.shell import bundle_of, content, entry
@@ -257,3 +259,48 @@ async def test_s03_a_filter_that_cannot_be_judged_grants_nothing(hospital: Hospi
         assert made.status == 403
     fine = hospital.app("patient/Observation.cruds?code=a")
     assert (await hospital.ask(fine, "GET", "Observation/o1")).status == 200
+
+
+def custom(code: str, base: str, expression: str, *components: str) -> dict[str, Any]:
+    return {
+        "resourceType": "SearchParameter",
+        "url": f"http://x.example/{code}",
+        "code": code,
+        "type": "composite" if components else "string",
+        "base": [base],
+        "expression": expression,
+        "component": [
+            {"definition": "http://hl7.org/fhir/SearchParameter/individual-address-city", "expression": each}
+            for each in components
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "tells"),
+    [
+        (custom("x", "Patient", "Patient.address.city"), True),
+        (custom("x", "Patient", "Patient.children().city"), True),
+        (custom("x", "Patient", "Patient.descendants().ofType(string)"), True),
+        (custom("x", "Patient", "Patient.select(%resource.repeat($this)).city"), True),
+        (custom("x", "Resource", "Resource.children().city"), True),
+        (custom("x", "DomainResource", "DomainResource.contained.children().city"), True),
+        (custom("x", "Observation", "Observation.contained.children().city"), True),
+        (custom("x", "Patient", "Patient.link", "%resource.address.city", "type"), True),
+        (custom("x", "Patient", "Patient.link", "%resource.children().city", "type"), True),
+        (custom("x", "Patient", "Patient.telecom.where(use = 'home').value"), True),
+        (custom("x", "Patient", "Patient.telecom.value"), False),
+        (custom("x", "Patient", "Patient.link", "type", "type"), False),
+        (custom("x", "Observation", "Observation.note.text"), False),
+    ],
+)
+def test_no_search_parameter_tells_of_hidden_elements(made: dict[str, Any], tells: bool) -> None:
+    """One of the house's own looks at them by any way that FHIRPath knows; those of R4 stay as they are."""
+    registry = Registry.r4().with_parameters([made])
+    keys = hidden_keys("Patient", ["Patient.address", "Patient.telecom.use"], registry)
+    [base] = made["base"]
+    own = registry.lookup("Observation" if base == "Observation" else "Patient", "x")
+    assert own is not None
+    assert bool(set(own.keys) & keys) is tells
+    r4 = [registry.lookup("Patient", code) for code in ("address-city", "name", "birthdate", "phone", "deceased")]
+    assert [bool(set(each.keys) & keys) for each in r4 if each] == [True, False, False, True, False]
