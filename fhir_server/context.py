@@ -24,7 +24,7 @@ class Request:
 
     `parts` are the segments of the path below the base, `headers` have lower-case names. An entry of a Bundle carries
     its `resource` already parsed; in a transaction it is also `checked`, `assigned` is the id it will get,
-    `resolved` is what its criteria match, and `names` is what the Bundle's own names of its entries stand for.
+    `resolved` is what its criteria match, and `settle` writes the final references into what a patch made of a version.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Request:
     checked: bool = False
     assigned: str = ""
     resolved: list[Stored] | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[Resource, Stored], Awaitable[None]] | None = None
     in_bundle: bool = False
     peer: str = ""
     left: Any = None  # what the caller may still ask in this minute

@@ -106,6 +106,16 @@ async def test_update_needs_the_id_of_the_url(context: Context) -> None:
     assert text_of(wrong) == "The body is of type Patient, and the URL of type Observation."
 
 
+@pytest.mark.parametrize("id", [".", ".."])
+async def test_steps_of_a_path_are_no_ids(context: Context, id: str) -> None:
+    """A client's URL library would take them away (RFC 3986 §5.2.4), and nobody could read the resource."""
+    for url in (f"Patient/{id}", "Patient?identifier=http://h|1"):
+        answer = await ask(context, "PUT", url, patient(id=id))
+        assert answer.status == 400
+        assert text_of(answer).startswith(f"{id!r} cannot be an id: ")
+    assert (await ask(context, "PUT", "Patient/...", patient(id="..."))).status == 201
+
+
 async def test_update_as_create_can_be_switched_off(store: Store) -> None:
     """405, as R4 asks of servers that do not let clients choose ids."""
     strict = context_on(store, update_create=False)

@@ -39,6 +39,11 @@ class Slot:
     known: Set[str]
     place: str = ""
 
+    @property
+    def names_version(self) -> bool:
+        """Whether a version is named, which the transaction decides."""
+        return HISTORY in self.text
+
 
 @dataclass(slots=True)
 class Sought:
@@ -177,15 +182,13 @@ def fill(slots: Iterable[Slot], names: Mapping[str, str], matches: Mapping[str, 
         slot.container[slot.key] = _filled(slot, names, matches)
 
 
-def rename(resource: Resource, names: Mapping[str, str]) -> None:
-    """Write the final references into what a patch made: its Binary is closed to the search for places.
+def slots_of_patched(resource: Resource, names: Iterable[str], base: str) -> list[Slot]:
+    """The places of what a patch made, whose own text is closed to the search.
 
     Only urn: names, which stand for nothing but an entry; a relative one may have been there before the patch.
     """
-    placeholders = {name: final for name, final in names.items() if name.startswith("urn:")}
-    if placeholders:
-        made = Entry(0, "PATCH", (), [], {}, resource)
-        fill([slot for slot in slots_of(made, set(placeholders), "") if slot.kind != "condition"], placeholders, {})
+    placeholders = {name for name in names if name.startswith("urn:")}
+    return slots_of(Entry(0, "PATCH", (), [], {}, resource), placeholders, base)
 
 
 def _filled(slot: Slot, names: Mapping[str, str], matches: Mapping[str, str]) -> str:

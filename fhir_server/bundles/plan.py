@@ -18,8 +18,9 @@ from profiles.outcome import FhirError
 
 
 class Condition(NamedTuple):
-    """A conditional reference: the type and criteria of its target, and the first place where it stands."""
+    """A conditional reference as it was sent: type and criteria of its target, and the first place where it stands."""
 
+    text: str
     type: str
     pairs: Pairs
     place: str
@@ -27,10 +28,14 @@ class Condition(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """The entries in the order they are carried out, and what has to be filled in."""
+    """The entries in the order they are carried out, and what has to be filled in.
+
+    `late` are the slots, by number, of the entries that wait: what they refer to only the written others tell.
+    """
 
     entries: list[Entry]
     slots: list[Slot] = field(default_factory=list)
+    late: dict[int, list[Slot]] = field(default_factory=dict)
     conditions: dict[str, Condition] = field(default_factory=dict)
 
 
@@ -48,11 +53,18 @@ def plan(entries: list[Entry], new_id: Callable[[], str], base: str) -> Plan:
     known = {name for entry in entries for name in names_of(entry)}
     for entry in entries:
         if entry.resource is not None and not entry.is_operation:
-            made.slots += slots_of(entry, known, base)
-    for slot in made.slots:
-        if slot.kind == "condition":
-            made.conditions.setdefault(slot.text, _condition(slot))
+            _place_slots(slots_of(entry, known, base), entry, made)
     return made
+
+
+def _place_slots(slots: list[Slot], entry: Entry, made: Plan) -> None:
+    for slot in slots:
+        if slot.kind == "condition" and slot.text not in made.conditions:
+            made.conditions[slot.text] = condition_of(slot)
+    if any(slot.kind == "condition" or slot.names_version for slot in slots):
+        made.late[entry.number] = slots
+    else:
+        made.slots += slots
 
 
 def _check_create(entry: Entry) -> None:
@@ -78,6 +90,7 @@ def refuse_duplicates(named: Iterable[tuple[Entry, str]]) -> None:
             )
 
 
-def _condition(slot: Slot) -> Condition:
+def condition_of(slot: Slot) -> Condition:
+    """The conditional reference that stands in the slot."""
     type, _, query = slot.text.partition("?")
-    return Condition(type, parse_qsl(query, keep_blank_values=True), slot.place)
+    return Condition(slot.text, type, parse_qsl(query, keep_blank_values=True), slot.place)

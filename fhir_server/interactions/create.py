@@ -11,6 +11,9 @@ from fhir_server.writing.atomic import atomically, turn
 from fhir_server.writing.conditions import hold, match_key, matching, narrowing, only
 from fhir_server.writing.integrity import check_targets
 from fhir_server.writing.resource import incoming, record, written
+from profiles.outcome import FhirError
+
+DOTS = (".", "..")
 
 
 async def create(request: Request, context: Context) -> Response:
@@ -27,6 +30,10 @@ async def create_new(
     resource: Resource, id: str, request: Request, context: Context, method: str, *, judged: bool = True
 ) -> Response:
     """Store the first version under the id; `judged` says that the caller is known to be allowed this content."""
+    if id in DOTS:
+        raise FhirError(
+            "invalid", f"{id!r} cannot be an id: in a URL it is a step of the path (RFC 3986 §5.2.4).", "id"
+        )
 
     async def work(inner: Context) -> Stored:
         new = record(resource, id, 1, instant(inner.now()), method, inner)

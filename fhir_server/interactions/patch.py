@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from fhir_server import access
 from fhir_server.answers.respond import Response
-from fhir_server.bundles.links import rename
 from fhir_server.context import Context, Request, Resource
 from fhir_server.http.headers import media
 from fhir_server.interactions.read import missing
@@ -95,7 +94,8 @@ async def _patch_once(change: Callable[[Resource], Resource], request: Request, 
     check_if_match(request, current)
     resource = change(decode(current.body))
     check_depth(resource)
-    rename(resource, request.names)
+    if request.settle is not None:
+        await request.settle(resource, current)
     check_type(resource, type)
     if resource.get("id") != id:
         raise FhirError("business-rule", "A patch cannot change the id.", f"{type}.id")

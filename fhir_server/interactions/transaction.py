@@ -3,51 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 from fhir_server import access
 from fhir_server.answers.respond import Response, bundle, failure
 from fhir_server.bundles.entries import Entry
 from fhir_server.bundles.envelope import checked_entries
-from fhir_server.bundles.links import HISTORY, fill, final_names, names_of
-from fhir_server.bundles.plan import Condition, Plan, plan, refuse_duplicates
+from fhir_server.bundles.links import HISTORY, fill, final_names, names_of, slots_of_patched
+from fhir_server.bundles.places import about, placed
+from fhir_server.bundles.plan import Condition, Plan, condition_of, plan
 from fhir_server.bundles.replies import entry_request, reply
-from fhir_server.context import Context, Pairs, Request, Resource
+from fhir_server.bundles.resolving import Resolved, look_up, refuse_overlaps, resolve, unclear
+from fhir_server.context import Context, Request, Resource
 from fhir_server.store import Stored, Transaction
 from fhir_server.writing.atomic import atomically
 from fhir_server.writing.checking import DEFINING, defined, faults, store_of
-from fhir_server.writing.conditions import hold, match_key, matching, narrowing, once, only
+from fhir_server.writing.conditions import once
 from fhir_server.writing.provenance import keep, names_source, source_of
 from fhir_server.writing.resource import check_type, is_same
+from profiles.json import decode
 from profiles.outcome import FhirError, Issue
 
 Check: TypeAlias = Callable[[], Awaitable[None]]
 Perform: TypeAlias = Callable[[Request, Context], Awaitable[Response]]
 
-PARAMETER = "http."  # how an expression names a header or a parameter (R4 operationoutcome.html)
 BREATH = 32  # entries between two looks at the event loop: about 3 ms
 
 
 @dataclass(slots=True)
-class Resolved:
-    """What the searches of one attempt found: the matches of each conditional entry, and each reference's target."""
+class Attempt:
+    """One attempt inside the database's transaction; it may be made again from the start.
 
-    entries: dict[int, list[Stored]] = field(default_factory=dict)
-    aliases: dict[int, Entry] = field(default_factory=dict)
-    matches: dict[str, str] = field(default_factory=dict)
+    `names` is what each name of an entry becomes, `replies` are by number of the entry, `checks` were put off.
+    """
 
-    def identity(self, entry: Entry) -> str:
-        """The resource an entry is about, as `Patient/123`; empty for reads."""
-        entry = self.aliases.get(entry.number, entry)
-        matches = self.entries.get(entry.number)
-        return f"{matches[0].type}/{matches[0].id}" if matches else entry.identity
-
-    def is_left_alone(self, entry: Entry) -> bool:
-        """Whether a conditional create found its match, and so changes nothing."""
-        return entry.method == "POST" and (entry.number in self.aliases or bool(self.entries.get(entry.number)))
+    made: Plan
+    found: Resolved
+    names: dict[str, str]
+    request: Request
+    context: Context
+    perform: Perform
+    replies: dict[int, bytes] = field(default_factory=dict)
+    checks: list[tuple[Entry, Check]] = field(default_factory=list)
 
 
 async def transaction(sent: Resource, request: Request, context: Context, perform: Perform) -> Response:
@@ -91,7 +91,7 @@ async def _check(entries: list[Entry], request: Request, context: Context) -> No
         if number % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         if entry.resource is not None and entry.method in ("POST", "PUT") and not entry.is_operation:
-            issues += [_placed(issue, entry) for issue in await _faults(entry, request, context)]
+            issues += [placed(issue, entry) for issue in await _faults(entry, request, context)]
     if issues:
         raise FhirError.of(issues)
 
@@ -106,49 +106,26 @@ async def _faults(entry: Entry, request: Request, context: Context) -> list[Issu
     return [issue for issue in found if issue.is_error]
 
 
-def _placed(issue: Issue, entry: Entry) -> Issue:
-    """The issue with its place in the Bundle: `Bundle.entry[3].resource.birthDate`."""
-    places = tuple(_place(text, entry) for text in issue.expression) or (entry.place,)
-    return Issue(issue.severity, issue.code, f"{entry.place}: {issue.text}", places)
-
-
-def _place(text: str, entry: Entry) -> str:
-    """What is said of a parameter is said of the URL, all else of the resource."""
-    if text.startswith(PARAMETER):
-        return f"{entry.place}.request.url"
-    inner = text.removeprefix(f"{entry.type}.").removeprefix(entry.type)
-    return f"{entry.place}.resource.{inner}".rstrip(".")
-
-
 async def _attempt(made: Plan, request: Request, context: Context, perform: Perform) -> dict[int, bytes]:
-    """One attempt inside the database's transaction; it may be made again from the start."""
     await once(request, context)
-    found = await _resolve(made, request, context)
-    refuse_duplicates((entry, found.identity(entry)) for entry in made.entries if not found.is_left_alone(entry))
+    found = await resolve(made.entries, request, context)
+    refuse_overlaps(made.entries, found)
     names = final_names(made.entries, {entry.number: found.identity(entry) for entry in made.entries})
-    fill(made.slots, names, found.matches)
+    fill(made.slots, names, {})
     await _prefetch(found, made, context)
-    if any(HISTORY in slot.text for slot in made.slots):
-        names |= await _versions(made, found, names, request, context)
-        fill(made.slots, names, found.matches)
-    inner = replace(context, later=[])
-    checks: list[tuple[Entry, Check]] = []
-    replies: dict[int, bytes] = {}
-    for number, entry in enumerate(made.entries):
-        if number % BREATH == BREATH - 1:
-            await asyncio.sleep(0)
-        if not _is_after(entry):
-            replies[entry.number] = await _carry_out(entry, found, names, request, inner, perform)
-            checks += [(entry, check) for check in inner.later or ()]
-            (inner.later or []).clear()
-    await _hold_to(checks)
-    return replies
+    attempt = Attempt(made, found, names, request, replace(context, later=[]), perform)
+    writes = [entry for entry in made.entries if entry.order < 3]
+    await _carry_out([entry for entry in writes if entry.number not in made.late], attempt)
+    await _carry_out_late([entry for entry in writes if entry.number in made.late], attempt)
+    await _carry_out([entry for entry in made.entries if entry.order == 3 and not _is_after(entry)], attempt)
+    await _hold_to(attempt.checks)
+    return attempt.replies
 
 
 async def _hold_to(checks: list[tuple[Entry, Check]]) -> None:
     """Carry out what was put off until everything is there or gone."""
     for entry, check in checks:
-        with _about(entry):
+        with about(entry):
             await check()
 
 
@@ -160,116 +137,124 @@ def _is_after(entry: Entry) -> bool:
 async def _prefetch(found: Resolved, made: Plan, context: Context) -> None:
     """Read what will be changed in one call."""
     changed = [entry for entry in made.entries if entry.order < 3 and (entry.method != "POST")]
-    names = {found.identity(entry) for entry in changed} - {""}
+    names = {name for entry in changed for name in found.identities(entry)} - {""}
     if names and isinstance(context.store, Transaction):
         await context.store.prefetch(names)
 
 
-async def _versions(
-    made: Plan, found: Resolved, names: Mapping[str, str], request: Request, context: Context
-) -> dict[str, str]:
+async def _carry_out(entries: list[Entry], attempt: Attempt) -> None:
+    for number, entry in enumerate(entries):
+        if number % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        attempt.replies[entry.number] = await _answer_to(entry, attempt)
+        later = attempt.context.later or []
+        attempt.checks += [(entry, check) for check in later]
+        later.clear()
+
+
+async def _answer_to(entry: Entry, attempt: Attempt) -> bytes:
+    own = entry_request(entry, attempt.request)
+    own.checked = True
+    own.resolved = attempt.found.entries.get(entry.number)
+    if entry.method == "PATCH":
+        own.settle = partial(_settle, attempt)
+    with about(entry):
+        return reply(await attempt.perform(own, attempt.context), attempt.context, own)
+
+
+# References that only what was written tells
+
+
+async def _carry_out_late(waiting: list[Entry], attempt: Attempt) -> None:
+    """Conditional references mean what the transaction leaves, and versions are those it makes (R4 http.html#trules).
+
+    An entry waits for what it refers to; where entries wait for each other's versions, these are foretold.
+    """
+    while waiting:
+        await _look_up(waiting, attempt)
+        ready = [entry for entry in waiting if not _unmatched(entry, attempt)]
+        if not ready:
+            raise unclear(_unmatched(waiting[0], attempt)[0])
+        ready = [entry for entry in ready if not _names_version(entry, attempt)] or ready
+        await _fill_late(ready, attempt)
+        await _carry_out(ready, attempt)
+        waiting = [entry for entry in waiting if entry.number not in attempt.replies]
+
+
+def _unmatched(entry: Entry, attempt: Attempt) -> list[Condition]:
+    texts = {slot.text: slot for slot in attempt.made.late[entry.number] if slot.kind == "condition"}
+    return [attempt.made.conditions[text] for text in texts if text not in attempt.found.matches]
+
+
+def _names_version(entry: Entry, attempt: Attempt) -> bool:
+    return any(slot.names_version for slot in attempt.made.late[entry.number])
+
+
+async def _look_up(waiting: list[Entry], attempt: Attempt) -> None:
+    for condition in {each.text: each for entry in waiting for each in _unmatched(entry, attempt)}.values():
+        target = await look_up(condition, attempt.found, attempt.request, attempt.context)
+        if target is not None:
+            attempt.found.matches[condition.text] = target
+
+
+async def _fill_late(ready: list[Entry], attempt: Attempt) -> None:
+    slots = [slot for entry in ready for slot in attempt.made.late[entry.number]]
+    if any(_names_version(entry, attempt) for entry in ready):
+        done = [entry for entry in attempt.made.entries if entry.number in attempt.replies]
+        attempt.names |= await _versions(done, attempt)
+        fill(slots, attempt.names, attempt.found.matches)
+        attempt.names |= await _versions(ready, attempt)
+    fill(slots, attempt.names, attempt.found.matches)
+
+
+async def _versions(entries: list[Entry], attempt: Attempt) -> dict[str, str]:
     """What references to a version of an entry become: `urn:uuid:…/_history/` -> `Patient/123/_history/4`.
 
     A client cannot know the version; every one is written anew (R4 http.html#trules).
     """
     versions: dict[str, str] = {}
-    for entry in made.entries:
-        identity = found.identity(entry)
-        if identity and entry.order < 3:
-            current = await _current(entry, identity, request, context)
-            version = _version_to_be(entry, current, found)
-            versions |= {f"{name}{HISTORY}": f"{names[name]}{HISTORY}{version}" for name in names_of(entry)}
+    for entry in entries:
+        identity = attempt.found.identity(entry)
+        if identity:
+            current = await _current(entry, identity, attempt)
+            version = _version_to_be(entry, current, attempt)
+            versions |= {f"{name}{HISTORY}": f"{identity}{HISTORY}{version}" for name in names_of(entry)}
     return versions
 
 
-async def _current(entry: Entry, identity: str, request: Request, context: Context) -> Stored | None:
+async def _current(entry: Entry, identity: str, attempt: Attempt) -> Stored | None:
     """What an entry is about; the delete of what the caller does not see finds nothing, where other writes fail."""
-    current = await context.store.get(*identity.split("/"))
+    current = await attempt.context.store.get(*identity.split("/"))
     if entry.method != "DELETE" or current is None:
         return current
-    with _about(entry):
-        return current if await access.sees(entry_request(entry, request), context, current) else None
+    with about(entry):
+        return current if await access.sees(entry_request(entry, attempt.request), attempt.context, current) else None
 
 
-def _version_to_be(entry: Entry, current: Stored | None, found: Resolved) -> int:
-    """The version after the transaction: one more, unless nothing is changed."""
+def _version_to_be(entry: Entry, current: Stored | None, attempt: Attempt) -> int:
+    """The version after the transaction: the one that is there, or one more where that is still to be changed."""
     if current is None:
         return 1
-    stays = found.is_left_alone(entry) or (entry.method == "PUT" and is_same(entry.resource or {}, current))
-    return current.version + (not stays)
+    stays = entry.number in attempt.replies or attempt.found.is_left_alone(entry)
+    return current.version + (not (stays or (entry.method == "PUT" and is_same(entry.resource or {}, current))))
 
 
-async def _carry_out(
-    entry: Entry, found: Resolved, names: Mapping[str, str], request: Request, context: Context, perform: Perform
-) -> bytes:
-    own = entry_request(entry, request)
-    own.checked, own.names = True, names
-    own.resolved = found.entries.get(entry.number)
-    with _about(entry):
-        return reply(await perform(own, context), context, own)
+async def _settle(attempt: Attempt, resource: Resource, before: Stored) -> None:
+    """Write the final references into what a patch made; conditional ones that were there before stay."""
+    base = attempt.context.config.base
+    slots = slots_of_patched(resource, attempt.names, base)
+    if any(slot.kind == "condition" for slot in slots):
+        kept = {slot.text for slot in slots_of_patched(decode(before.body or b"{}"), (), base)}
+        slots = [slot for slot in slots if slot.text not in kept]
+    matches = dict(attempt.found.matches)
+    for slot in slots:
+        if slot.kind == "condition" and slot.text not in matches:
+            matches[slot.text] = await _meant(condition_of(slot)._replace(place=""), attempt)
+    fill(slots, attempt.names, matches)
 
 
-@contextmanager
-def _about(entry: Entry) -> Iterator[None]:
-    """Errors leave the block with the entry that they are about."""
-    try:
-        yield
-    except FhirError as error:
-        issues = [_placed(issue, entry) for issue in error.issues]
-        raise FhirError(error.code, error.text, status=error.status, headers=error.headers, issues=issues) from error
-
-
-async def _resolve(made: Plan, request: Request, context: Context) -> Resolved:
-    """Run the searches that the entries and references ask for, with the match keys in hand."""
-    found = Resolved()
-    open_entries = [(entry, _criteria(entry)) for entry in made.entries if entry.condition is not None]
-    keys = [match_key(entry.type, pairs) for entry, pairs in open_entries]
-    if keys:
-        await hold(context, request, *keys)
-    first: dict[str, Entry] = {}
-    for (entry, pairs), key in zip(open_entries, keys, strict=True):
-        await _resolve_entry(entry, pairs, first.setdefault(key, entry), found, request, context)
-    for text, condition in made.conditions.items():
-        found.matches[text] = await _target(text, condition, first, found, request, context)
-    return found
-
-
-def _criteria(entry: Entry) -> Pairs:
-    with _about(entry):
-        return narrowing(entry.condition or [])
-
-
-async def _resolve_entry(
-    entry: Entry, pairs: Pairs, first: Entry, found: Resolved, request: Request, context: Context
-) -> None:
-    """The second of two creates with the same criteria finds what the first one made."""
-    most = context.config.max_conditional_delete + 1 if entry.method == "DELETE" else 2
-    with _about(entry):
-        matches = await matching(entry.type, pairs, request, context, most)
-        if entry.method != "DELETE":
-            only(matches, entry.type)
-    if first is not entry and not matches and entry.method == "POST":
-        found.aliases[entry.number] = first
-    else:
-        found.entries[entry.number] = matches
-
-
-async def _target(
-    text: str, condition: Condition, first: Mapping[str, Entry], found: Resolved, request: Request, context: Context
-) -> str:
-    """The one resource that a conditional reference means: what an entry makes, or what is stored."""
-    try:
-        own = first.get(match_key(condition.type, narrowing(condition.pairs)))
-        if own is not None:
-            return found.identity(own)
-        matches = await matching(condition.type, condition.pairs, request, context)
-    except FhirError as error:
-        raise FhirError(
-            error.code, f"{condition.place}: {error.text}", condition.place, status=error.status, headers=error.headers
-        ) from error
-    if len(matches) != 1:
-        number = "more than one resource" if matches else "no resource"
-        code = "multiple-matches" if matches else "not-found"
-        told = f"{condition.place}: the conditional reference {text} matches {number}."
-        raise FhirError(code, told, condition.place, status=412)
-    return f"{matches[0].type}/{matches[0].id}"
+async def _meant(condition: Condition, attempt: Attempt) -> str:
+    target = await look_up(condition, attempt.found, attempt.request, attempt.context)
+    if target is None:
+        raise unclear(condition)
+    return target
