@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
-from tests.shell import BASE, ask, content, context_on, id_of, patient, text_of
+from tests.shell import BASE, ask, bundle_of, content, context_on, entry, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -203,6 +203,28 @@ async def test_conditional_update(context: Context) -> None:
     assert (await ask(context, "PUT", "Patient", patient(**mrn))).status == 412
     named = await ask(context, "PUT", "Patient?identifier=http://h|2", patient(id="chosen"))
     assert (named.status, id_of(named)) == (201, "chosen")
+
+
+@pytest.mark.parametrize("bundle", ["", "batch", "transaction"])
+async def test_a_conditional_update_overwrites_nothing_that_does_not_match(context: Context, bundle: str) -> None:
+    """Nothing matches and the id is taken: 409; one that was deleted is brought back (R5 http.html#cond-update)."""
+    url, new = "Patient?identifier=http://h|2", patient(id="taken", active=True)
+    await ask(context, "PUT", "Patient/taken", patient(id="taken"))
+
+    async def put() -> tuple[int, str]:
+        if not bundle:
+            answer = await ask(context, "PUT", url, new)
+            return answer.status, answer.body.decode()
+        answer = await ask(context, "POST", "", bundle_of(bundle, entry("PUT", url, new)))
+        row = content(answer)["entry"][0]["response"] if answer.status == 200 else {"status": str(answer.status)}
+        return int(row["status"][:3]), answer.body.decode()
+
+    status, body = await put()
+    assert status == 409
+    assert "The criteria match nothing, and Patient/taken, the id in the body, is there already." in body
+    assert content(await ask(context, "GET", "Patient/taken"))["meta"]["versionId"] == "1"
+    await ask(context, "DELETE", "Patient/taken")
+    assert (await put())[0] == 201
 
 
 async def test_conditional_delete(store: Store) -> None:

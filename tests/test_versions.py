@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.context import Context
 from fhir_server.store import Store
-from tests.shell import ask, bundle_of, content, context_on, entry, id_of, patient, text_of
+from tests.shell import BASE, ask, bundle_of, content, context_on, entry, id_of, patient, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +56,44 @@ async def test_a_parameter_of_a_history_comes_once(context: Context, name: str) 
     assert (answer.status, text_of(answer)) == (400, f"{name} is given more than once.")
 
 
+@pytest.mark.parametrize("of", ["Patient/p/_history", "Patient/_history", "_history"])
+async def test_the_pages_of_a_history_tell_one_total(context: Context, of: str) -> None:
+    """What is written while somebody pages belongs to none of the pages, nor to their total."""
+    page = await history(context, "_count=1", of)
+    seen = [page]
+    while link := next((link["url"] for link in page["link"] if link["relation"] == "next"), ""):
+        await ask(context, "PUT", "Patient/p", patient(id="p", birthDate=f"200{len(seen)}"))
+        page = content(await ask(context, "GET", link))
+        seen.append(page)
+    assert [page["total"] for page in seen] == [3, 3, 3]
+    assert [page["entry"][0]["response"]["etag"] for page in seen] == ['W/"3"', 'W/"2"', 'W/"1"']
+
+
+@pytest.mark.parametrize("query", ["", "_count=1", "_since=2000"])
+@pytest.mark.parametrize("of", ["Patient/p/_history", "Patient/_history", "_history"])
+async def test_a_history_tells_what_was_created(context: Context, of: str, query: str) -> None:
+    """An update that brings a deleted resource back is answered 201 (R4 http.html#update), and so says its history."""
+    for born in ("1980", "1981"):
+        await ask(context, "PUT", "Patient/p", patient(id="p", birthDate=born))
+    page = await history(context, query, of)
+    rows = page["entry"]
+    while link := next((link["url"] for link in page["link"] if link["relation"] == "next"), ""):
+        page = content(await ask(context, "GET", link))
+        rows += page["entry"]
+    told = [int(row["response"]["status"][:3]) for row in rows]
+    assert told == [200, 201, 204, 200, 201]
+    assert {row["request"]["method"] for row in rows} == {"PUT", "DELETE"}
+
+
+async def test_a_history_leaves_out_what_it_does_not_know_where_asked_to(context: Context) -> None:
+    """A lenient client sees in the link to the page itself what counted (R4 search.html#errors)."""
+    url = "Patient/p/_history?_count=2&nonsense=1"
+    assert (await ask(context, "GET", url)).status == 400
+    page = content(await ask(context, "GET", url, prefer="handling=lenient"))
+    assert page["link"][0] == {"relation": "self", "url": f"{BASE}/Patient/p/_history?_count=2"}
+    assert len(page["entry"]) == 2
+
+
 async def test_a_history_comes_newest_first(context: Context) -> None:
     """Another order is refused rather than ignored."""
     assert len((await history(context, "_sort=-_lastUpdated"))["entry"]) == 3
@@ -93,6 +131,31 @@ async def test_if_none_match_is_for_what_there_is_not(context: Context) -> None:
     for tag, status in (("*", 201), ("*", 412), ('W/"4"', 412), ('"3", W/"4"', 412), ('W/"3"', 200)):
         assert (await ask(context, "PUT", "Patient/p", again, if_none_match=tag)).status == status
         again = again | {"gender": "other"}
+
+
+@pytest.mark.parametrize("in_bundle", ["", "batch", "transaction"])
+@pytest.mark.parametrize(
+    ("id", "tag", "status"),
+    [
+        ("never", 'W/"1"', 412),
+        ("never", "*", 412),
+        ("p", 'W/"2"', 412),
+        ("p", "*", 412),
+        ("p", 'W/"3"', 204),
+        ("q", 'W/"2"', 412),
+        ("q", 'W/"1"', 204),
+    ],
+)
+async def test_if_match_guards_a_delete(context: Context, in_bundle: str, id: str, tag: str, status: int) -> None:
+    """A version that is not there is none that matches (RFC 9110 §13.1.1): never was, deleted, or another one."""
+    await ask(context, "PUT", "Patient/q", patient(id="q"))
+    if in_bundle:
+        sent = bundle_of(in_bundle, entry("DELETE", f"Patient/{id}", ifMatch=tag))
+        answer = await ask(context, "POST", "", sent)
+        said = answer.status if answer.status > 200 else int(content(answer)["entry"][0]["response"]["status"][:3])
+    else:
+        said = (await ask(context, "DELETE", f"Patient/{id}", if_match=tag)).status
+    assert said == status
 
 
 @pytest.mark.parametrize("bundle", ["", "batch", "transaction"])

@@ -135,7 +135,7 @@ def history_entry(stored: Stored, context: Context) -> bytes:
     tail = {
         "request": {"method": stored.method, "url": stored.type if stored.method == "POST" else url},
         "response": {
-            "status": "201 Created" if stored.version == 1 else HISTORY_STATUS[stored.method],
+            "status": "201 Created" if stored.version == 1 or stored.back else HISTORY_STATUS[stored.method],
             "etag": etag(stored.version),
             "lastModified": instant_text(stored.at),
         },

@@ -22,6 +22,7 @@ async def delete(request: Request, context: Context) -> Response:
         for _ in range(RIVALS):
             current = await context.store.get(type, id)
             if current is None or not await access.sees(request, context, current):
+                check_if_match(request, None)
                 return _gone(request, None)
             check_if_match(request, current)
             try:

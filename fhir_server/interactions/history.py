@@ -29,17 +29,20 @@ async def history(request: Request, context: Context) -> Response:
     """A history Bundle, newest version first, deletes included; 404 for an instance that never was."""
     token = request.first(PAGE)
     state = context.seal.open(token, _about(request)) if token else {}
-    pairs: Pairs = [(name, value) for name, value in state["query"]] if token else request.query
+    pairs: Pairs = [(name, value) for name, value in state["query"]] if token else _used(request)
     asked = subset_in(pairs)
     page = await _visible(request, pairs, state.get("cursor"), context)
+    total = state.get("total") if token else page.total
     if not page.versions and not page.total and len(request.parts) == 3 and not await _is_known(request, context):
         raise missing(request)
     links = {"self": self_url(request, pairs, context, token)}
     if page.cursor is not None:
-        links["next"] = page_url(request, context, {"query": pairs, "cursor": page.cursor}, _about(request))
+        links["next"] = page_url(
+            request, context, {"query": pairs, "cursor": page.cursor, "total": total}, _about(request)
+        )
     entries = [_entry(access.shown(request, context, stored), asked, context) for stored in page.versions]
     told = tuple(stored.compartment for stored in page.versions)
-    body = bundle("history", entries, context, total=page.total, links=links)
+    body = bundle("history", entries, context, total=total, links=links)
     return Response(200, {}, body, compartments=told)
 
 
@@ -93,7 +96,7 @@ async def _visible(request: Request, pairs: Pairs, cursor: Any, context: Context
 
 async def _page(request: Request, pairs: Pairs, cursor: Any, count: int, context: Context) -> Page:
     named = dict(pairs)
-    _check(pairs, request)
+    _check(pairs)
     type, id = (*request.parts[:-1], None, None)[:2]
     store = context.store
     if not isinstance(store, Store):
@@ -108,12 +111,20 @@ async def _page(request: Request, pairs: Pairs, cursor: Any, count: int, context
     )
 
 
-def _check(pairs: Pairs, request: Request) -> None:
-    """Refuse what no history knows, what it knows but once, and an order that it does not have."""
-    names = [name for name, _ in pairs]
-    unknown = sorted(set(names) - KNOWN)
+def _used(request: Request) -> Pairs:
+    """The pairs that count; what no history knows is refused, or left out where the client is lenient.
+
+    The link to the page itself tells what was left out: a history has no place for a warning (invariant bdl-3).
+    """
+    unknown = sorted({name for name, _ in request.query} - KNOWN)
     if unknown and request.prefer.handling != "lenient":
         raise FhirError("not-supported", f"{unknown[0]} is no parameter of history.", unknown[0])
+    return [pair for pair in request.query if pair[0] in KNOWN]
+
+
+def _check(pairs: Pairs) -> None:
+    """Refuse what is given twice, and an order that no history has."""
+    names = [name for name, _ in pairs]
     twice = [name for name in ONCE if names.count(name) > 1]
     if twice:
         raise FhirError("invalid", f"{twice[0]} is given more than once.", f"http.{twice[0]}")

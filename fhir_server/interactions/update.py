@@ -123,6 +123,17 @@ async def conditional_update(request: Request, context: Context) -> Response:
         return await atomically(context, work)
 
 
+async def _check_free(id: str, request: Request, context: Context) -> None:
+    """Where nothing matches, a resource is made; one that is there and does not match is not meant.
+
+    R4 does not say what becomes of it; R5 does (http://hl7.org/fhir/R5/http.html#cond-update).
+    """
+    current = await context.store.get(request.type, id)
+    if current is not None and not current.deleted and await access.sees(request, context, current):
+        told = f"The criteria match nothing, and {request.type}/{id}, the id in the body, is there already."
+        raise FhirError("conflict", told, "id")
+
+
 async def _update_match(found: Stored | None, resource: Resource, request: Request, context: Context) -> Response:
     own = resource.get("id")
     if found is not None and own is not None and own != found.id:
@@ -134,4 +145,6 @@ async def _update_match(found: Stored | None, resource: Resource, request: Reque
         await access.may_store(request, context, resource, "c")
         return await create_new(resource, request.assigned or context.new_id(), request, context, "PUT")
     named = replace(request, parts=(request.type, id))
+    if found is None:
+        await _check_free(id, named, context)
     return await put({**resource, "id": id}, id, named, context)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fhir_server.store.reads import Reads
-from fhir_server.store.records import Document, Stored, stored_of, version_key
+from fhir_server.store.records import DELETED, Document, Stored, key_of, stored_of, version_key
 
 Cursor = Sequence[Any]
 Period = tuple[datetime | None, datetime | None]
@@ -34,7 +34,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; `cursor` is None on the last one, and `total` where counting would be dear."""
+    """One page; `cursor` is None on the last one, and `total` where counting would be dear, and beyond the first."""
 
     versions: list[Stored]
     total: int | None
@@ -54,11 +54,31 @@ async def page(reads: Reads, lookup: Lookup, asked: Asked, count: int, cursor: C
     if asked.id and asked.since is None and asked.at is None:
         return await _instance(lookup, f"{asked.type}/{asked.id}", count, cursor)
     current = await _stream(reads, asked, "resources", count + 1, cursor)  # alone: the first read settles the state
-    superseded, total = await asyncio.gather(_stream(reads, asked, "history", count + 1, cursor), _total(reads, asked))
+    superseded, total = await asyncio.gather(
+        _stream(reads, asked, "history", count + 1, cursor), _total(reads, asked, cursor)
+    )
     documents = list(_merged(current, superseded))[: count + 1]
     versions = [stored_of(document) for document in documents[:count]]
+    before = [_before(stored) for stored in versions if _follows(stored)]
+    deleted = {"_id": {"$in": before}, "m": DELETED}
+    rows = await reads.find_documents(deleted, collection="history", projection={"_id": 1}) if before else []
+    versions = _marked(versions, {row["_id"] for row in rows})
     more = len(documents) > count > 0
     return Page(versions, total, _cursor(documents[count - 1]) if more else None)
+
+
+def _marked(versions: list[Stored], deleted: Collection[str]) -> list[Stored]:
+    """The versions, marked where the one before is a delete (named in `deleted`): no document tells it of the next."""
+    return [replace(v, back=True) if _follows(v) and _before(v) in deleted else v for v in versions]
+
+
+def _follows(stored: Stored) -> bool:
+    """Whether this may have brought a deleted resource back."""
+    return stored.method == "PUT" and stored.version > 1
+
+
+def _before(stored: Stored) -> str:
+    return version_key(key_of(stored), stored.version - 1)
 
 
 async def _instance(lookup: Lookup, key: str, count: int, cursor: Cursor | None) -> Page:
@@ -68,10 +88,14 @@ async def _instance(lookup: Lookup, key: str, count: int, cursor: Cursor | None)
         return Page([], 0, None)
     start = latest.version if cursor is None else int(cursor[0])
     end = max(start - count, 0)
-    names = [version_key(key, number) for number in range(start, end, -1) if number != latest.version]
+    # One more than is shown: of the last one it tells whether it brought a deleted resource back.
+    numbers = range(start, max(end - 1, 0), -1) if count else ()
+    names = [version_key(key, number) for number in numbers if number != latest.version]
     older = await asyncio.gather(*map(lookup.superseded, names))
     newest = [latest] if start == latest.version and count else []
-    versions = [*newest, *(stored for stored in older if stored is not None)]
+    found = [*newest, *(stored for stored in older if stored is not None)]
+    deleted = {version_key(key, stored.version) for stored in found if stored.deleted}
+    versions = _marked([stored for stored in found if stored.version > end], deleted)
     return Page(versions, latest.version, (end,) if end and count else None)
 
 
@@ -156,7 +180,10 @@ async def _hint(reads: Reads, asked: Asked, collection: str) -> str:
     return "_id_" if found < SMALL_TYPE else "at"
 
 
-async def _total(reads: Reads, asked: Asked) -> int | None:
+async def _total(reads: Reads, asked: Asked, cursor: Cursor | None) -> int | None:
+    """How many versions there are; counted for the first page alone."""
+    if cursor is not None:
+        return None
     total = sum(await asyncio.gather(*(_count(reads, asked, collection) for collection in _RESOURCE)))
     return total if total < COUNT_LIMIT else None
 

@@ -39,7 +39,8 @@ class New:
 class Stored:
     """One version as it stands in the database; `body` is None where the resource was deleted.
 
-    Superseded versions carry no entries: they are not searched.
+    Superseded versions carry no entries: they are not searched. A history marks as `back` those that brought a deleted
+    resource back.
     """
 
     type: str
@@ -51,6 +52,7 @@ class Stored:
     entries: Sequence[str] = ()
     compartment: str = ""
     blob: ObjectId | None = None
+    back: bool = False
 
     @property
     def deleted(self) -> bool:
