@@ -86,9 +86,15 @@ def _proves(verifier: str, challenge: str) -> bool:
 async def _refresh(realm: Realm, client: Record, form: Mapping[str, str]) -> dict[str, Any]:
     """RFC 6749 §6 with rotation: the context of the launch stays, the scope may only narrow."""
     invalid = InvalidGrantError(description="The refresh token is unknown, was used, was revoked, or has expired.")
-    granted, asked = await _narrowing(realm, client, form)
-    held = await tokens.rotate(realm, form.get("refresh_token", ""), client["key"])
-    if held is None or granted is None or not await _lives(realm, held):
+    token = form.get("refresh_token", "")
+    known = await realm.records.get("refresh", digest(token))
+    if known is None or known["client"] != client["key"]:
+        raise invalid
+    asked = _narrowed(realm, known, form)
+    if not known["used"] and not await _lives(realm, known):
+        raise invalid  # and it is not used up: who asks again has stolen nothing
+    held = await tokens.rotate(realm, token, client["key"])
+    if held is None:
         raise invalid
     answer = await tokens.issue(realm, held | {"scope": asked.text}, refresh=False)
     answer["refresh_token"] = await tokens.refresh_token(realm, held)
@@ -96,19 +102,16 @@ async def _refresh(realm: Realm, client: Record, form: Mapping[str, str]) -> dic
     return answer
 
 
-async def _narrowing(realm: Realm, client: Record, form: Mapping[str, str]) -> tuple[Scopes | None, Scopes]:
-    """What was granted and what is asked of it; asking for more is refused before the token is used up."""
-    held = await realm.records.get("refresh", digest(form.get("refresh_token", "")))
-    if held is None or held["client"] != client["key"]:
-        return None, Scopes()
+def _narrowed(realm: Realm, held: Record, form: Mapping[str, str]) -> Scopes:
+    """What is asked of the grant, all of it by default; asking for more is refused before the token is used up."""
     granted = scopes.parse(held["scope"]) or Scopes()
     if not form.get("scope"):
-        return granted, granted
+        return granted
     asked = scopes.parse(form["scope"], realm.types)
     narrow = scopes.narrowed(granted, asked) if asked is not None else None
     if narrow is None or not all(realm.answerable(s.type, s.clauses) for s in narrow.clinical if s.clauses):
         raise InvalidScopeError(description="A refresh cannot have more scopes than were granted.")
-    return granted, narrow
+    return narrow
 
 
 async def _lives(realm: Realm, grant: Record) -> bool:

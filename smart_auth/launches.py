@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,9 +20,15 @@ IDENTIFIER = {"use": str, "type": dict, "system": str, "value": str, "period": d
 _REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
-async def create(realm: Realm, client: Record, user: str, request: dict[str, Any]) -> dict[str, str]:
-    """A launch for one client and user: the opaque `launch` value and the address that opens the app with it."""
+async def create(
+    realm: Realm, client: Record, user: str, request: dict[str, Any], seen: Callable[[Record], Awaitable[Record]]
+) -> dict[str, str]:
+    """A launch for one client and user: the opaque `launch` value and the address that opens the app with it.
+
+    `seen` gives patient and encounter as who launches may see them, the patient of an encounter too, or raises.
+    """
     context = launch_context(realm, request)
+    context |= await seen(context)
     launch = realm.secret(16)
     record = {"client": client["key"], "user": user, "context": context}
     await realm.records.add("launches", digest(launch), record, realm.after(realm.lifetimes.launch))

@@ -76,12 +76,13 @@ class World:
 
 
 async def directory(principal: Principal, what: str, text: str, context: Record) -> list[Choice]:
-    """The patients P1 and P2, and one encounter of P1."""
-    rows = {"patient": PATIENTS, "encounter": {"E1": "Visit"} if context.get("patient") == "P1" else {}}[what]
-    wanted = text.removeprefix("id:")
-    return [
-        Choice(i, name) for i, name in rows.items() if i == wanted or (i != text[3:] and wanted.lower() in name.lower())
-    ]
+    """The patients P1 and P2, and the encounter E1 of P1 and E2 of P2."""
+    named = [Choice(identity, name, patient=identity) for identity, name in PATIENTS.items()]
+    visits = [Choice(f"E{identity[1:]}", "Visit", patient=identity) for identity in PATIENTS]
+    rows = named if what == "patient" else [row for row in visits if context.get("patient") in (None, row.patient)]
+    if text.startswith("id:"):
+        return [row for row in rows if row.id == text[3:]]
+    return [row for row in rows if text.lower() in row.title.lower()]
 
 
 async def make_world(store: Store, **more: Any) -> World:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -105,6 +106,26 @@ async def test_ehr_launch(browser: Browser) -> None:
     assert found["fhirContext"] == [{"reference": "DiagnosticReport/1"}]
     assert found["intent"] == "growth"
     assert (await browser.open(found["smart_style_url"])).json()["color_text"]
+
+
+async def test_a_launch_with_an_encounter_is_for_its_patient(browser: Browser) -> None:
+    """SMART 2.2, launch context: patient and encounter belong together; what nobody sees here is not launched."""
+    ehr = await browser.granted("dora", scope="openid user/*.rs")
+    bearer = {"Authorization": f"Bearer {ehr['access_token']}"}
+
+    async def made(**context: Any) -> httpx2.Response:
+        return await browser.http.post("/auth/launch", json={"client_id": "app", **context}, headers=bearer)
+
+    launch = (await made(encounter="E2")).json()["launch"]
+    found = (await exchange(browser, await browser.code("dora", scope="launch patient/*.rs", launch=launch))).json()
+    assert (found["patient"], found["encounter"]) == ("P2", "E2")
+    for wrong in ({"patient": "P2", "encounter": "E1"}, {"patient": "P9"}, {"encounter": "E9"}):
+        assert (await made(**wrong)).status_code == 404
+    assert (await made(patient="P1/..")).json()["error"] == "invalid_request"
+    await browser.open("/auth/apps", client="app", patient="P1")
+    launch = sent(await browser.post("/apps", client="app", encounter="E2"))["launch"]
+    found = (await exchange(browser, await browser.code("dora", scope="launch patient/*.rs", launch=launch))).json()
+    assert (found["patient"], found["encounter"]) == ("P2", "E2")
 
 
 async def test_an_app_is_opened_from_the_pages_of_the_house(browser: Browser) -> None:
@@ -259,6 +280,20 @@ async def test_online_access_ends_with_the_session(browser: Browser) -> None:
         grant_type="refresh_token", refresh_token=answer.json()["refresh_token"], client_id="app"
     )
     assert again.json()["error"] == "invalid_grant"
+
+
+async def test_an_app_that_asks_again_after_the_session_is_no_alarm(browser: Browser, world: World) -> None:
+    """RFC 6749 §10.4 is about tokens that were used: one that was refused is not, and one that was used still is."""
+    first = (await browser.granted("ada", scope="launch/patient patient/*.rs online_access"))["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "client_id": "app"}
+    second = (await browser.token(refresh_token=first, **refresh)).json()["refresh_token"]
+    await browser.open("/auth/account")
+    await browser.post("/logout")
+    for _ in range(3):
+        assert (await browser.token(refresh_token=second, **refresh)).json()["error"] == "invalid_grant"
+    assert world.noted("token-replay") == []
+    assert (await browser.token(refresh_token=first, **refresh)).json()["error"] == "invalid_grant"
+    assert len(world.noted("token-replay")) == 1
 
 
 async def test_discovery_smart_configuration(browser: Browser, world: World) -> None:

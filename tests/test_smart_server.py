@@ -115,6 +115,45 @@ async def test_the_picker_shows_the_patients_of_the_hospital(server: Running) ->
     assert sent(await browser.allow())["code"]
 
 
+async def test_a_launch_takes_the_patient_from_the_encounter(server: Running) -> None:
+    """However the encounter names the patient; one without a patient, or out of the token's sight, is refused."""
+    bearer = await server.token("app", "user/*.cruds", "dora")
+    subjects: dict[str, Any] = {
+        "e1": {"reference": "Patient/P1"},
+        "e2": {"reference": f"{BASE}/Patient/P2"},
+        "e3": None,
+    }
+    for identity, subject in subjects.items():
+        visit: dict[str, Any] = {
+            "resourceType": "Encounter",
+            "id": identity,
+            "status": "planned",
+            "class": {"code": "AMB"},
+        }
+        visit |= {"subject": subject} if subject else {}
+        answer = await server.http.put(f"/fhir/Encounter/{identity}", json=visit, headers=bearer)
+        assert answer.status_code == 201, answer.text
+
+    async def launched(held: dict[str, str], **context: str) -> Any:
+        made = await server.http.post("/auth/launch", json={"client_id": "app", **context}, headers=held)
+        if made.status_code != 201:
+            return made.status_code
+        browser = Browser(server.http, World(server.realm, None, [], {}, []))  # type: ignore[arg-type]
+        request = {"scope": "launch patient/*.rs", "aud": BASE, "code_challenge": CHALLENGE}
+        code = await browser.code("dora", launch=made.json()["launch"], **request)
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
+        found = (await browser.token(**form, client_id="app")).json()
+        return found["patient"], found["encounter"]
+
+    assert await launched(bearer, encounter="e1") == ("P1", "e1")
+    assert await launched(bearer, encounter="e2") == ("P2", "e2")
+    assert await launched(bearer, encounter="e1", patient="P2") == 404
+    assert await launched(bearer, encounter="e3") == 404
+    assert await launched(bearer, patient="nobody") == 404
+    narrow = await server.token("app", "user/Observation.rs", "dora")
+    assert await launched(narrow, patient="P1") == 404
+
+
 async def test_revocation_is_seen_within_a_second(server: Running) -> None:
     """A revoked token, a changed role and a disabled user hold on a token that was in use, within a second."""
     bearer = await server.token("app", "user/*.cruds", "dora")

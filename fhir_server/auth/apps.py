@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -59,20 +61,28 @@ async def open_app(portal: Portal, request: Request) -> Response:
     if user is None:
         raise FhirError("forbidden", "Log in first.")
     principal, client = await _launcher(portal, user), await _app(portal, fields.get("client", ""))
-    context = await _context(portal, principal, fields)
-    made = await launches.create(portal.realm, client, user["key"], context)
+    wanted = {name: fields[name] for name in ("patient", "encounter") if fields.get(name)}
+    made = await launches.create(portal.realm, client, user["key"], wanted, seen_by(portal, principal))
     await portal.realm.note("launch", {"client": client["key"], "user": user["key"]})
     return redirect(made["url"])
 
 
-async def _context(portal: Portal, principal: Principal, fields: dict[str, str]) -> Record:
-    """Patient and encounter of the form, after a look whether the user may see them."""
-    chosen: Record = {}
-    for what in ("patient", "encounter"):
-        wanted = fields.get(what, "")
-        if not wanted:
-            continue
-        if wanted not in {row.id for row in await portal.directory(principal, what, f"id:{wanted}", chosen)}:
-            raise FhirError("not-found", f"There is no such {what}.")
-        chosen[what] = wanted
-    return chosen
+def seen_by(portal: Portal, principal: Principal) -> Callable[[Record], Awaitable[Record]]:
+    """The patient and encounter of a launch, after a look whether who launches may see them.
+
+    An encounter brings its patient: the picker would offer others.
+    """
+
+    async def seen(wanted: Record) -> Record:
+        chosen: Record = {}
+        for what in ("patient", "encounter"):
+            if what not in wanted:
+                continue
+            rows = await portal.directory(principal, what, f"id:{wanted[what]}", chosen)
+            found = next((row for row in rows if row.id == wanted[what]), None)
+            if found is None or not found.patient:
+                raise FhirError("not-found", f"There is no such {what}.")
+            chosen |= {what: found.id, "patient": found.patient}
+        return chosen
+
+    return seen

@@ -27,11 +27,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One line of a picker: the id, what it is called, and what tells it from others."""
+    """One line of a picker: the id, what it is called, what tells it from others, and its patient's id."""
 
     id: str
     title: str
     text: str = ""
+    patient: str = ""
 
 
 Directory = Callable[[Principal, str, str, Record], Awaitable[list[Choice]]]

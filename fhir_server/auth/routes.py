@@ -144,7 +144,8 @@ async def launch(portal: Portal, request: Request) -> Response:
     client = await clients.find(portal.realm, str(given.get("client_id", ""))) if isinstance(given, dict) else None
     if client is None:
         raise OAuth2Error(error="invalid_request", description="client_id names no app.", status_code=400)
-    found = await launches.create(portal.realm, client, record.get("user") or "", given)
+    seen = auth_apps.seen_by(portal, principal)
+    found = await launches.create(portal.realm, client, record.get("user") or "", given, seen)
     await portal.realm.note("launch", {"client": client["key"], "user": record.get("user")})
     return answer(found, 201)
 

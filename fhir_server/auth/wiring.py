@@ -21,6 +21,7 @@ from fhir_server.auth.routes import auth_routes
 from fhir_server.config import Config
 from fhir_server.context import Context, Request
 from fhir_server.http.limiting import Limits
+from fhir_server.ids import local_name
 from fhir_server.keyring import keys_of, mark
 from fhir_server.opening import context_of
 from fhir_server.routes import handle
@@ -180,7 +181,11 @@ def directory_of(gate: Gate, context: Context) -> Any:
             answer = await handle(request, context)
             found: Any = decode(answer.body) if answer.status == 200 else {}
             resources = (entry["resource"] for entry in found.get("entry", ()) if "search" in entry)
-            rows |= {each["id"]: CHOICES[kind](each) for each in resources if each["resourceType"] == kind}
+            rows |= {
+                each["id"]: CHOICES[kind](each, context.config.base)
+                for each in resources
+                if each["resourceType"] == kind
+            }
         return list(rows.values())[:20]
 
     return directory
@@ -204,17 +209,19 @@ def _of_patient(what: str, chosen: Record) -> list[Pair]:
     return [("patient", f"Patient/{chosen['patient']}")] if what == "encounter" and "patient" in chosen else []
 
 
-def _patient(resource: Record) -> Choice:
+def _patient(resource: Record, base: str) -> Choice:
     name: Any = next(iter(resource.get("name", ())), {})
     full = name.get("text") or " ".join([*name.get("given", ()), name.get("family", "")]).strip()
     about = [resource.get("birthDate", ""), resource.get("gender", "")]
-    return Choice(resource["id"], full or "Without a name", ", ".join(filter(None, about)))
+    return Choice(resource["id"], full or "Without a name", ", ".join(filter(None, about)), resource["id"])
 
 
-def _encounter(resource: Record) -> Choice:
+def _encounter(resource: Record, base: str) -> Choice:
     kinds = (concept.get("text") or _display(concept) for concept in resource.get("type", ()))
     title = next(filter(None, kinds), "Visit")
-    return Choice(resource["id"], title, resource.get("period", {}).get("start", "")[:10])
+    whose, _, patient = (local_name(resource.get("subject", {}).get("reference", ""), base) or "").partition("/")
+    start = resource.get("period", {}).get("start", "")[:10]
+    return Choice(resource["id"], title, start, patient if whose == "Patient" else "")
 
 
 def _display(concept: Record) -> str:
