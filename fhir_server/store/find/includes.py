@@ -16,7 +16,6 @@ from search.params import TYPE_CODES, TYPE_OF_CODE
 from search.query import Include
 
 MOST = 1_000
-ROUNDS = 5  # of :iterate; a cycle ends earlier, since nothing is sent twice
 
 
 async def included(search: Search, rows: list[Document]) -> list[Stored]:
@@ -28,14 +27,12 @@ async def included(search: Search, rows: list[Document]) -> list[Stored]:
     found: list[Document] = []
     fresh, wanted = rows, list(includes)
     versions: Asked = {}
-    for _ in range(ROUNDS):
+    while fresh and wanted and len(found) <= MOST:  # a cycle ends, since nothing is sent twice
         more = [row for row in await _round(search, wanted, fresh, versions) if row["_id"] not in seen]
         fresh = list({row["_id"]: row for row in more}.values())
         found += fresh
         seen.update(row["_id"] for row in fresh)
         wanted = [i for i in includes if i.iterate]
-        if not fresh or not wanted or len(found) > MOST:
-            break
     if len(found) > MOST:
         text = f"More than {MOST:,} resources would be included; the rest were left out."
         search.warnings.append(Issue("warning", "incomplete", text))
