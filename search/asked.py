@@ -57,11 +57,17 @@ class Query:
     explain: bool = False
     warnings: tuple[Issue, ...] = ()
     parameters: frozenset[str] = frozenset()  # urls of the search parameters that were used
+    held: Clause | None = None  # the condition on what is contained, once links are looked up
 
     @property
     def clauses(self) -> Clause:
         """The condition with the types it speaks of."""
         return every((Kinds(self.types), self.where)) if self.types else self.where
+
+    @property
+    def inside(self) -> Clause:
+        """The condition on what is contained."""
+        return self.where if self.held is None else self.held
 
 
 @dataclass(slots=True)

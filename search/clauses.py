@@ -99,7 +99,7 @@ class Chain:
 
     `how` is "reference", "followed" where the references are looked up and never the targets, or "canonical" where the
     entries are canonical urls of the target. `inside` is what holds for a contained resource that is referred to,
-    `read` tells its entries.
+    `read` tells its entries; where `where` is NEVER, the chain does not leave the document.
     """
 
     keys: tuple[str, ...]

@@ -27,13 +27,13 @@ def containers(query: Query, registry: Registry) -> Clause:
     """Resources in which something contained is what the query asks for."""
     kinds = OneOf(tuple(MARK + TYPE_CODES[t] for t in query.types or sorted(TYPE_CODES)))
     check = Body(lambda resource: bool(fitting(resource, query, registry)), "a contained resource")
-    return every((kinds, marked(query.where), check))
+    return every((kinds, marked(query.inside), check))
 
 
 def fitting(resource: Resource, query: Query, registry: Registry) -> list[Resource]:
     """The contained resources that match."""
     found = [c for c in resource.get("contained", ()) if c.get("resourceType") in (query.types or TYPE_CODES)]
-    return [c for c in found if matches(query.where, entries(c, registry), c, too_far)]
+    return [c for c in found if matches(query.inside, entries(c, registry), c, too_far, resource)]
 
 
 def too_far(part: Clause, subject: Subject) -> bool:

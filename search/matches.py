@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.clauses import (
+    NEVER,
     Among,
     Between,
     Body,
@@ -29,6 +30,7 @@ from search.clauses import (
     walk,
 )
 from search.filters import KEY
+from search.marks import referred_to
 from search.values import span
 
 
@@ -37,11 +39,13 @@ class Subject:
     """A resource as clauses see it: its sorted entries, and itself.
 
     `linked` answers what other resources decide (chains, `_has`, terminology, lists); without it they are an error.
+    `home` is what contains the resource, where something does: its references with `#` are to what is in there.
     """
 
     entries: Sequence[str]
     resource: Resource
     linked: Callable[[Clause, Subject], bool] | None = None
+    home: Resource | None = None
 
 
 def matches(
@@ -49,9 +53,10 @@ def matches(
     entries: Sequence[str],
     resource: Resource,
     linked: Callable[[Clause, Subject], bool] | None = None,
+    home: Resource | None = None,
 ) -> bool:
     """Whether the clause holds for the resource with these sorted entries."""
-    return holds(clause, Subject(entries, resource, linked))
+    return holds(clause, Subject(entries, resource, linked, home))
 
 
 def holds(clause: Clause, subject: Subject) -> bool:
@@ -92,6 +97,21 @@ def _linked(clause: Clause, subject: Subject) -> bool:
     return subject.linked(clause, subject)
 
 
+def _chain(chain: Chain, subject: Subject) -> bool:
+    return _ends_inside(chain, subject) or (chain.where != NEVER and _linked(chain, subject))
+
+
+def _ends_inside(chain: Chain, subject: Subject) -> bool:
+    """Whether a contained resource is what the chain asks for (http://hl7.org/fhir/R4/search.html#contained)."""
+    if chain.inside is None:
+        return False
+    home = subject.resource if subject.home is None else subject.home
+    found = referred_to(chain, home, subject.entries)
+    return any(
+        matches(chain.inside, chain.read(inner) if chain.read else (), inner, subject.linked, home) for inner in found
+    )
+
+
 def _updated(clause: Updated, subject: Subject) -> bool:
     text = subject.resource.get("meta", {}).get("lastUpdated")
     return bool(text) and clause.low <= span(text).low < clause.high
@@ -113,7 +133,7 @@ HOLDS: dict[type, Callable[[Any, Subject], bool]] = {
     Updated: _updated,
     Body: lambda c, s: c.check(s.resource),
     Among: lambda c, s: not c.texts.isdisjoint(s.entries),
-    Chain: _linked,
+    Chain: _chain,
     Has: _linked,
     Coded: _linked,
     Listed: _linked,
@@ -174,4 +194,10 @@ LINKED = frozenset(kind for kind, how in HOLDS.items() if how is _linked)
 
 def is_alone(clause: Clause) -> bool:
     """Whether a resource by itself decides the clause."""
-    return not any(type(part) in LINKED for part in walk(clause))
+    return not any(_needs_others(part) for part in walk(clause))
+
+
+def _needs_others(part: Clause) -> bool:
+    if isinstance(part, Chain):
+        return part.where != NEVER or (part.inside is not None and not is_alone(part.inside))
+    return type(part) in LINKED

@@ -126,13 +126,11 @@ class World:
 
     def linked(self, clause: Clause, subject: Subject) -> bool:
         if isinstance(clause, Chain):
-            return self.contained(clause, subject) or any(
-                name in self.targets(clause, subject)
-                for name in self.find(every((Kinds((clause.target,)), clause.where)))
-            )
+            found = self.find(every((Kinds((clause.target,)), clause.where)))
+            return not self.targets(clause, subject).isdisjoint(found)
         if isinstance(clause, Has):
             own = subject.resource["resourceType"]
-            if own not in clause.own_types:
+            if own not in clause.own_types or subject.home is not None:
                 return False
             if clause.how == "canonical":
                 url, version = subject.resource["url"], subject.resource.get("version", "").lower()
@@ -144,11 +142,6 @@ class World:
             return holds(coded(clause, self.codes(clause.how, clause.value)), subject)
         assert isinstance(clause, Listed)
         return self.listed(clause, subject)
-
-    def contained(self, chain: Chain, subject: Subject) -> bool:
-        held = {c["id"]: c for c in subject.resource.get("contained", ()) if c["resourceType"] == chain.target}
-        named = [held[e[6:]] for e in subject.entries if e[:5] in chain.keys and e[5] == "#" and e[6:] in held]
-        return any(matches(chain.where, entries(c, self.registry), c, self.linked) for c in named)
 
     def targets(self, chain: Chain, subject: Subject) -> set[str]:
         rest = [e[5:] for e in subject.entries if e[:5] in chain.keys]
@@ -166,7 +159,7 @@ class World:
         by_name = {self.name(r): r for r in self.resources}
         if clause.how == "list":
             items = by_name.get(clause.value, {}).get("entry", [])
-            return self.name(subject.resource) in [i["item"]["reference"] for i in items]
+            return subject.home is None and self.name(subject.resource) in [i["item"]["reference"] for i in items]
         names = self.below(clause) if clause.how == "below" else self.above(clause)
         code = TYPE_CODES[clause.target]
         texts = tuple(f"{k}{code}{n.partition('/')[2]}" for k in clause.keys for n in names)

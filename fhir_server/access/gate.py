@@ -21,7 +21,7 @@ from fhir_server.ids import local_name
 from fhir_server.store import Store, Stored, stored_of
 from profiles.json import decode
 from profiles.outcome import FhirError
-from search.clauses import ALWAYS, NEVER, Body, Clause, Updated, every, some, walk, without
+from search.clauses import ALWAYS, NEVER, Body, Chain, Clause, Updated, every, some, walk, without
 from search.filters import kept
 from search.matches import Test, is_alone, tested
 from search.params import Parameter, Registry
@@ -325,7 +325,7 @@ class Gate:
         if held is None:
             granted = self.granted(caller, kind, verb)
             clause = self.compiled(granted.formula, kind)
-            whole = any(isinstance(part, Body | Updated) for part in walk(clause))
+            whole = any(isinstance(part, Body | Chain | Updated) for part in walk(clause))
             held = Sight(kept(clause), tested(clause), clause == ALWAYS, clause == NEVER, whole, granted.hidden)
             caller.sights[kind, verb] = held
         return held

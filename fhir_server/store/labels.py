@@ -16,9 +16,9 @@ from fhir_server.store.store import Store
 from profiles.json import decode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
-from search.clauses import ALWAYS, NEVER, Between, Chain, Clause, Every, Kinds, after, every, some, walk
+from search.clauses import ALWAYS, NEVER, Between, Clause, Every, Kinds, after, every, some
 from search.filters import Filter, compile, is_seen, widened
-from search.matches import matches
+from search.matches import is_alone, matches
 from search.plan import candidates, hidden
 
 # Whoever sees few resources only: these are looked through, where leaps would meet what is hidden again and again.
@@ -92,7 +92,7 @@ async def _allows(allowed: Clause, row: Document, examples: Examples) -> bool:
     if is_seen(allowed):
         return True
     left_until(examples.deadline)
-    if any(isinstance(part, Chain) for part in walk(allowed)):
+    if not is_alone(allowed):
         return await examples.reaches(row["_id"])
     return matches(allowed, row["s"], await _resource(examples.store, row))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from search.clauses import Between, Clause, after, some, starting, without
+from search.clauses import NEVER, Between, Chain, Clause, Kinds, after, some, starting, without
 from search.params import TYPE_CODES, Parameter
 from search.types import composite, date, number, quantity, reference, special, string, token, uri
 from search.types.rows import Emitter, Match, presence
@@ -52,9 +52,13 @@ MATCH |= {(kind, "missing"): missing for kind in (*_MODULES, "sound")}
 
 
 def _referring(key: str, type_name: str) -> list[Clause]:
-    """A reference to a resource of the type, here or at another server's base url."""
+    """A reference to a resource of the type: here, at another server's base url, or contained."""
     elsewhere = f"{key}^"
-    return [starting(key + TYPE_CODES[type_name]), Between(elsewhere, after(elsewhere), parts=(f"/{type_name}/",))]
+    return [
+        starting(key + TYPE_CODES[type_name]),
+        Between(elsewhere, after(elsewhere), parts=(f"/{type_name}/",)),
+        Chain((key,), type_name, NEVER, inside=Kinds((type_name,))),
+    ]
 
 
 def modifiers(kind: str) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fhir_server.store.find.codes import named, url_of
 from fhir_server.store.find.references import canonicals, named_by, naming, referred
-from fhir_server.store.find.search import Search, resource_of, too_costly
+from fhir_server.store.find.search import Search, resource_of
 from fhir_server.store.find.trees import listed
 from fhir_server.store.records import Document
 from fhir_server.store.store import Store
@@ -37,8 +37,8 @@ from search.clauses import (
     without,
 )
 from search.filters import compile, is_seen, widened
-from search.marks import containing, referred_to
-from search.matches import Subject, matches
+from search.marks import containing, leaving, unmarked, within
+from search.matches import Subject, matches, name_of
 from search.params import TYPE_CODES
 from search.plan import candidates
 from search.query import placed
@@ -53,7 +53,7 @@ MOST_SOURCES = 5_000
 Linked = Callable[[Clause, Subject], bool]
 
 
-Asked = tuple[str, str, Clause]
+Asked = tuple[str, str, Clause, Clause | None]
 
 
 class Links:
@@ -65,7 +65,8 @@ class Links:
         self.few = few
         # What several chains ask of the same target is looked up once, for the keys of all of them.
         self.ways: dict[Asked, tuple[str, ...]] = {}
-        self.seen: dict[Asked, tuple[Clause, Clause, list[Document] | None]] = {}
+        self.seen: dict[tuple[Asked, tuple[str, ...]], tuple[Chain, list[Document] | None]] = {}
+        self.known: dict[Clause, Clause] = {}
 
     def expect(self, clause: Clause) -> None:
         """Note the chains that will be asked about: `encounter.patient` goes by Encounter and EpisodeOfCare."""
@@ -73,26 +74,31 @@ class Links:
             if isinstance(part, Chain | Has):
                 self.expect(part.where)
             if isinstance(part, Chain) and part.how == "reference":
-                asked = part.how, part.target, part.where
+                asked = _asked(part)
                 self.ways[asked] = (*self.ways.get(asked, ()), *part.keys)
 
-    async def resolved(self, clause: Clause) -> Clause:
-        """The clause with small sides written out."""
+    async def resolved(self, clause: Clause, held: bool = False) -> Clause:
+        """The clause with small sides written out; `held` says that it is asked of what a resource contains."""
         if isinstance(clause, Every):
-            return every([await self.resolved(c) for c in clause.clauses])
+            return every([await self.resolved(c, held) for c in clause.clauses])
         if isinstance(clause, Some):
-            return some([await self._settled(await self.resolved(c)) for c in clause.clauses])
+            found = [await self.resolved(c, held) for c in clause.clauses]
+            return some(found if held else [await self._settled(c) for c in found])
         if isinstance(clause, Without):
-            return without(await self.resolved(clause.clause))
+            return without(await self.resolved(clause.clause, held))
         if isinstance(clause, Chain):
-            return await self._chain(clause)
+            return await self._chain(clause, held)
+        if held and _of_stored(clause):
+            return NEVER
         if isinstance(clause, Has):
             return await self._has(clause)
-        if isinstance(clause, Coded):
-            return await self._coded(clause)
-        if isinstance(clause, Listed):
-            return await listed(self, clause)
-        return clause
+        return await self._named(clause) if isinstance(clause, Coded | Listed) else clause
+
+    async def _named(self, clause: Coded | Listed) -> Clause:
+        if clause not in self.known:
+            found = self._coded(clause) if isinstance(clause, Coded) else listed(self, clause)
+            self.known[clause] = await found
+        return self.known[clause]
 
     async def _settled(self, clause: Clause) -> Clause:
         """An alternative that needs bodies, as names, where its entries leave few: a long text that was cut."""
@@ -122,31 +128,39 @@ class Links:
     def allowed(self, type_name: str) -> Clause:
         return self.search.access(type_name) if self.search.access else ALWAYS
 
-    async def _chain(self, chain: Chain) -> Clause:
-        asked = chain.how, chain.target, chain.where
-        if asked not in self.seen:
-            self.seen[asked] = await self._looked_up(chain, self.ways.get(asked, chain.keys))
-        inner, where, rows = self.seen[asked]
-        if inner == NEVER:
-            return NEVER
-        wide = replace(chain, where=where, inside=None if chain.inside is None else inner)
+    async def _chain(self, chain: Chain, held: bool) -> Clause:
+        asked = _asked(chain)
+        expected = self.ways.get(asked, ())
+        keys = expected if set(chain.keys).issubset(expected) else chain.keys
+        if (asked, keys) not in self.seen:
+            self.seen[asked, keys] = await self._looked_up(chain, keys)
+        found, rows = self.seen[asked, keys]
+        wide = replace(found, keys=chain.keys)
         if rows is None:
             return wide
         targets = [row for row in rows if "v" not in row]
         containers = [row for row in rows if "v" in row]
-        if len(targets) > MOST or len(containers) > MOST_READ:
+        if len(targets) > MOST or (len(containers) > MOST_READ and not held):
             return wide
-        found = [row["_id"] for row in containers if await self._ends_inside(wide, row)]
-        return some([*(self._reaching(chain, row) for row in targets), *([Ids(tuple(found))] if found else [])])
+        inside = within(wide) if held else await self._ending_in(within(wide), containers)
+        return some([*(self._reaching(chain, row) for row in targets), inside])
 
-    async def _looked_up(self, chain: Chain, keys: tuple[str, ...]) -> tuple[Clause, Clause, list[Document] | None]:
-        """What a chain asks of its target, resolved; the same with access; and what is there, where that is few."""
+    async def _looked_up(self, chain: Chain, keys: tuple[str, ...]) -> tuple[Chain, list[Document] | None]:
+        """A chain with what it asks of its target, resolved, and with access; and what is there, where that is few."""
         inner = await self.resolved(chain.where)
+        inside = None if chain.inside is None else await self.resolved(chain.inside, held=True)
         where = every((Kinds((chain.target,)), inner, await self.resolved(self.allowed(chain.target))))
-        if inner == NEVER or self.few or chain.how == "followed" or not is_seen(where):
-            return inner, where, None
-        wide = replace(chain, keys=keys, where=where, inside=None if chain.inside is None else inner)
-        return inner, where, await self._targets(wide)
+        wide = replace(chain, keys=keys, where=where, inside=inside)
+        if where == NEVER and within(wide) == NEVER:
+            return wide, []
+        if self.few or chain.how == "followed" or not is_seen(where):
+            return wide, None
+        return wide, await self._targets(wide)
+
+    async def _ending_in(self, chain: Clause, containers: list[Document]) -> Clause:
+        """The names of those in which the chain ends."""
+        found = [row["_id"] for row in await self.fitting(chain, containers)] if containers else []
+        return Ids(tuple(found)) if found else NEVER
 
     async def _targets(self, chain: Chain) -> list[Document]:
         """Names and entries of what the inner side finds; whole documents of what may contain such."""
@@ -168,16 +182,6 @@ class Links:
         if inside != NEVER:
             found += await reads.find_documents(around, limit=MOST_READ + 1, max_time_ms=left)
         return found
-
-    async def _ends_inside(self, chain: Chain, row: Document) -> bool:
-        return self.contains(chain, Subject(row["s"], await resource_of(self.search, row)))
-
-    def contains(self, chain: Chain, subject: Subject) -> bool:
-        """Whether a contained resource is what the chain asks for (http://hl7.org/fhir/R4/search.html#contained)."""
-        if chain.inside is None or chain.read is None:
-            return False
-        found = referred_to(chain, subject.resource, subject.entries)
-        return any(matches(chain.inside, chain.read(inner), inner, _too_far) for inner in found)
 
     def _reaching(self, chain: Chain, row: Document) -> Clause:
         """The entries that refer to a target."""
@@ -211,16 +215,16 @@ class Links:
         """Answers for the links left in a clause, about these rows."""
         known: dict[Clause, set[str]] = {}
         for part in walk(clause):
-            if isinstance(part, Chain) and part not in known:
+            if isinstance(part, Chain) and part.where != NEVER and part not in known:
                 known[part] = await self._reached(part, rows)
             elif isinstance(part, Has) and part not in known:
                 known[part] = await self._referring(part, rows)
+        for chain in dict.fromkeys(leaving(clause)):
+            known[chain] = await self._reached(chain, [{"s": unmarked(row["s"])} for row in rows])
 
         def linked(part: Clause, subject: Subject) -> bool:
-            if isinstance(part, Chain) and self.contains(part, subject):
-                return True
             if isinstance(part, Has):
-                return f"{subject.resource['resourceType']}/{subject.resource['id']}" in known[part]
+                return name_of(subject.resource) in known[part]
             return not known[part].isdisjoint(subject.entries)
 
         return linked
@@ -290,6 +294,10 @@ class Links:
         return tuple(f"{key}{TYPE_CODES[kind]}{id_}" for key in has.keys)
 
 
-def _too_far(part: Clause, subject: Subject) -> bool:
-    """From a contained resource on, only what was looked up beforehand is followed."""
-    raise too_costly()
+def _asked(chain: Chain) -> Asked:
+    return chain.how, chain.target, chain.where, chain.inside
+
+
+def _of_stored(clause: Clause) -> bool:
+    """Whether only what is stored by itself can be meant: nothing outside refers to something contained."""
+    return isinstance(clause, Has) or (isinstance(clause, Listed) and clause.how == "list")

@@ -89,8 +89,9 @@ def _terms(store: Any, registry: Registry) -> Terms | None:
 async def _answer(search: Search, position: Position | None, clauses: Sequence[Clause]) -> Found:
     inside = search.query.contained != "false"
     if inside and not is_alone(search.query.where):
-        where = await Links(search).resolved(search.query.where)
-        search.query = replace(search.query, where=where)
+        links, where = Links(search), search.query.where
+        held = await links.resolved(where, held=True)
+        search.query = replace(search.query, where=await links.resolved(where), held=held)
     query = search.query
     wanted = seen_by(searched(query, search.registry), () if inside else query.types, search.access)
     wanted = every((wanted, *clauses))
