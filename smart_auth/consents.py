@@ -172,10 +172,11 @@ def _instances(data: Sequence[Resource], kind: str, unsure: Formula) -> Formula:
 
 
 def _token(coding: Resource) -> str:
-    return "|".join(_escaped(str(coding[key])) for key in ("system", "code") if coding.get(key))
+    return "|".join(escaped(str(coding[key])) for key in ("system", "code") if coding.get(key))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text as part of a search value: what parts values is itself."""
     for character in "\\,|$":
         text = text.replace(character, "\\" + character)
     return text

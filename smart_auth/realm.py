@@ -168,12 +168,12 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-async def touch(realm: Realm) -> None:
+async def touch(realm: Realm, what: str = "generation") -> None:
     """Tell every worker that rights have changed: cached callers are looked up again within a second."""
-    await realm.records.count("state", "generation", 1, realm.after(timedelta(days=36500)))
+    await realm.records.count("state", what, 1, realm.after(timedelta(days=36500)))
 
 
-async def generation(realm: Realm) -> int:
+async def generation(realm: Realm, what: str = "generation") -> int:
     """The number that `touch` raises."""
-    record = await realm.records.get("state", "generation")
+    record = await realm.records.get("state", what)
     return int(record["n"]) if record else 0

@@ -191,6 +191,13 @@ async def may_store(
         raise refused("A search parameter that access rules rest on cannot be given another meaning.")
 
 
+async def erased(request: Request, context: Context, kind: str) -> None:
+    """Tell the gate that a resource of the type was erased for good: a Consent is no longer in force."""
+    caller = caller_of(request, context)
+    if caller is not None and kind == "Consent":
+        await caller.gate.erased()
+
+
 def redefines(resource: Resource) -> bool:
     """Whether a SearchParameter takes the place of one of R4 without finding all that that one finds."""
     plain = Registry.r4()

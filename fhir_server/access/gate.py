@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from fhir_server.access.membership import SHARED_ACTORS, memberships
+from fhir_server.access.consents import Consents
+from fhir_server.access.membership import memberships
 from fhir_server.access.shielding import hidden_keys
-from fhir_server.context import Resource
-from fhir_server.ids import local_name
-from fhir_server.store import Store, Stored, stored_of
-from profiles.json import decode
+from fhir_server.store import Store
 from profiles.outcome import FhirError
 from search.clauses import ALWAYS, NEVER, Body, Chain, Clause, Updated, every, some, walk, without
 from search.filters import kept
@@ -29,14 +27,13 @@ from search.specials import criteria_of
 from search.values import Around
 from smart_auth import clients, formulas, principals
 from smart_auth.access import Access, Principal, World, access, reachable, unmarked
-from smart_auth.consents import in_force
 from smart_auth.formulas import Formula, Pair
-from smart_auth.realm import Realm, digest, generation
+from smart_auth.realm import Realm, digest, generation, touch
 
 POLL = 0.5  # seconds between two looks at what has changed
 KEEP = 5.0  # seconds that compiled clauses are kept: consents and emergency sessions begin and end by the clock
 MOST_CALLERS = 10_000
-LATE = timedelta(seconds=10)  # a write is visible at most so long after the instant it carries
+ERASED = "erased"  # the counter of consents that were erased
 # Looks at a type that are no verb of a scope: `i` is including, that is reading or searching; `m` labels and consents.
 LOOKS = {"i": reachable, "m": unmarked}
 # What consents ask for of search parameters.
@@ -44,7 +41,6 @@ HOLDS: Mapping[str, Callable[[Parameter], bool]] = {
     "concept": lambda found: found.type == "token" and not found.value_types.isdisjoint(("CodeableConcept", "Coding")),
     "date": lambda found: found.type == "date",
 }
-CONSENTS = {"$gte": "Consent/", "$lt": "Consent0"}
 
 LOGIN = {"WWW-Authenticate": "Bearer"}
 EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
@@ -109,24 +105,6 @@ class Caller:
         return self.marked
 
 
-def localized(node: Any, base: str) -> Any:
-    """The same with references to this server as `Patient/123`, whether they were absolute or named a version."""
-    if isinstance(node, list):
-        return [localized(item, base) for item in node]
-    if not isinstance(node, dict):
-        return node
-    made = {key: localized(value, base) for key, value in node.items()}
-    text = node.get("reference")
-    return made | {"reference": local_name(text, base) or text} if isinstance(text, str) else made
-
-
-def names_several(provision: Any) -> bool:
-    """Whether a provision or one inside it has an actor that stands for several people."""
-    rule = provision or {}
-    names = (str(actor.get("reference", {}).get("reference", "")) for actor in rule.get("actor", ()))
-    return any(name.startswith(SHARED_ACTORS) for name in names) or any(map(names_several, rule.get("provision", ())))
-
-
 class Gate:
     """The callers of one realm and what they may reach."""
 
@@ -136,12 +114,10 @@ class Gate:
         self._store = store
         self._base = base
         self._callers: dict[str, Caller] = {}
-        self._consents: dict[str, Resource] = {}
-        self._versions: dict[str, int] = {}
-        self._shared = False
+        self._consents = Consents(store, base)
         self.origins: frozenset[str] = frozenset()
         self._generation = -1
-        self._seen: datetime | None = None
+        self._erased = -1
         self._polled = 0.0
         self._polling = asyncio.Lock()
 
@@ -151,7 +127,7 @@ class Gate:
         if header[:7].lower() != "bearer " or len(header) > 512 or now - self._polled >= POLL:
             return None
         held = self._callers.get(digest(header[7:].strip()))
-        if held is None or now - held.built > KEEP or (self._shared and held.principal.fhir_user):
+        if held is None or now - held.built > KEEP or (self._consents.shared and held.principal.fhir_user):
             return None
         return held if held.expires > self.realm.now() else None
 
@@ -192,7 +168,7 @@ class Gate:
     async def related(self, held: Caller) -> Caller:
         """The caller with what they belong to, where a consent names a role, an organization, a team or a group."""
         user = held.principal.fhir_user
-        if not (self._shared and user) or time.monotonic() - held.related < KEEP:
+        if not (self._consents.shared and user) or time.monotonic() - held.related < KEEP:
             return held
         held.own_actors = held.principal.actors if held.own_actors is None else held.own_actors
         actors = held.own_actors | await memberships(user, self._store, self.registry, self._base)
@@ -219,6 +195,12 @@ class Gate:
         """A Consent is being written here: look again before the next request."""
         self._polled = 0.0
 
+    async def erased(self) -> None:
+        """Consents were erased for good and left nothing that tells of it: every worker looks at all there are."""
+        await touch(self.realm, ERASED)
+        await touch(self.realm)
+        self.stale()
+
     async def refresh(self) -> None:
         """Look whether rights have changed anywhere, at most twice a second."""
         if time.monotonic() - self._polled < POLL:
@@ -227,45 +209,23 @@ class Gate:
             if time.monotonic() - self._polled < POLL:
                 return
             begun = time.monotonic()
-            number = await generation(self.realm)
-            changed = await self._read_consents()
+            number, erased = await generation(self.realm), self._erased
             if number != self._generation:
                 self.origins = await clients.all_origins(self.realm)
+                erased = await generation(self.realm, ERASED)
+            changed = await self._consents.refresh(self.registry, erased=erased != self._erased)
+            self._erased = erased
             if number != self._generation or changed:
                 self._generation = number
                 self._callers.clear()
             self._polled = begun
-
-    async def _read_consents(self) -> bool:
-        """Take in the consents written since the last look; whether there were any."""
-        filter: dict[str, Any] = {"_id": CONSENTS}
-        hint = None
-        if self._seen is not None:
-            filter["at"], hint = {"$gt": self._seen - LATE}, "at"
-        rows = await self._store.reads.find_documents(filter, hint=hint)
-        fresh = [stored for stored in map(stored_of, rows) if self._versions.get(stored.id) != stored.version]
-        for stored in fresh:
-            await self._take(stored)
-        if fresh:
-            self._shared = any(names_several(consent.get("provision")) for consent in self._consents.values())
-        return bool(fresh)
-
-    async def _take(self, stored: Stored) -> None:
-        self._seen = max(stored.at, self._seen) if self._seen else stored.at
-        self._versions[stored.id] = stored.version
-        whole = await self._store.fill(stored) if stored.blob else stored
-        resource = decode(whole.body) if whole.body else None
-        if isinstance(resource, dict) and resource.get("status") == "active":
-            self._consents[stored.id] = localized(resource, self._base)
-        else:
-            self._consents.pop(stored.id, None)
 
     # What may be reached
 
     def world(self, principal: Principal) -> World:
         """What the access rules look at; a caller bound to one patient meets that patient's consents alone."""
         now = self.realm.now()
-        live = (c for c in self._consents.values() if in_force(c, now))
+        live = self._consents.live(now)
         if principal.patient and {scope.context for scope in principal.scopes} == {"patient"}:
             own = f"Patient/{principal.patient}"
             live = (c for c in live if (c.get("patient") or {}).get("reference") == own)

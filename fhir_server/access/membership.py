@@ -1,7 +1,9 @@
-"""What a user belongs to: the references by which a consent may name them besides their own resource."""
+"""Whom a consent means: what a user belongs to, and the patients who have an identifier."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
 from fhir_server.ids import local_name
@@ -10,8 +12,10 @@ from fhir_server.store.find.page import find
 from profiles.json import decode
 from search.params import Registry
 from search.query import parse
+from smart_auth.consents import escaped
 
 MOST = 100  # roles, teams or groups of one user
+AT_ONCE = 50  # identifiers of one search
 # Types of actors that stand for several people.
 SHARED_ACTORS = ("PractitionerRole/", "Organization/", "CareTeam/", "Group/")
 
@@ -26,8 +30,27 @@ async def memberships(user: str, store: Store, registry: Registry, base: str) ->
     return frozenset(names)
 
 
-async def _found(kind: str, code: str, names: list[str], store: Store, registry: Registry) -> list[Stored]:
-    pairs = [(code, ",".join(names)), ("_count", str(MOST)), ("_total", "none")]
+async def patients_by(
+    identifiers: Collection[tuple[str, str]], store: Store, registry: Registry
+) -> dict[tuple[str, str], list[str]]:
+    """The ids of the patients who have each of the identifiers (system or empty, value)."""
+    known: dict[tuple[str, str], list[str]] = {}
+    rest = iter(sorted(identifiers))
+    while some := list(islice(rest, AT_ONCE)):
+        tokens = ["|".join(map(escaped, filter(None, pair))) for pair in some]
+        for row in await _found("Patient", "identifier", tokens, store, registry, MOST * 10):
+            patient: Any = decode(row.body or b"{}")
+            held = [(each.get("system", ""), each.get("value")) for each in patient.get("identifier", ())]
+            for system, value in some:
+                if (system, value) in held or (not system and value in [text for _, text in held]):
+                    known.setdefault((system, value), []).append(row.id)
+    return known
+
+
+async def _found(
+    kind: str, code: str, names: list[str], store: Store, registry: Registry, most: int = MOST
+) -> list[Stored]:
+    pairs = [(code, ",".join(names)), ("_count", str(most)), ("_total", "none")]
     return (await find(store, parse(kind, pairs, registry), registry=registry)).matches
 
 

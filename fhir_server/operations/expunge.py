@@ -37,4 +37,5 @@ async def run(call: Call, context: Context) -> Response:
         count = await erase_versions(store, current, limit) if versions or gone else 0
         if gone and count < limit:
             count += await erase_current(store, current)
+    await access.erased(call.request, context, call.type)
     return resource_answer(parameters([("count", "valueInteger", count)]))

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from fhir_server.access import consents
 from fhir_server.access.gate import Gate
 from fhir_server.auth.wiring import directory_of
-from tests.hospital import Hospital, condition, observation, reference
+from tests.hospital import Hospital, condition, observation, reference, status
 from tests.shell import BASE
 
 pytestmark = pytest.mark.anyio
@@ -260,6 +261,47 @@ async def test_one_denial_among_several_consents_holds(hospital: Hospital) -> No
     assert not await sees(hospital, hospital.nurse)
     await store(hospital, no | {"status": "inactive"})
     assert await sees(hospital, hospital.nurse)
+
+
+MRN = {"system": "http://x.example/mrn", "value": "2|2"}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "denied"), [(MRN, True), ({"value": "2|2"}, True), (MRN | {"value": "3"}, False)]
+)
+async def test_a_patient_who_is_named_by_identifier(
+    hospital: Hospital, identifier: dict[str, Any], denied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logical reference means who has the identifier, given before or later, and nobody else."""
+    monkeypatch.setattr(consents, "NAMED_FOR", 0.0)
+    await store(hospital, consent(deny(), patient={"identifier": identifier}))
+    assert await sees(hospital, hospital.nurse)
+    for id, number in (("P1", "1"), ("P2", "2|2")):
+        patient = {"resourceType": "Patient", "id": id, "identifier": [MRN | {"value": number}]}
+        assert await status(hospital, hospital.doctor, "PUT", f"Patient/{id}", patient) == 200
+    hospital.gate.stale()
+    await hospital.gate.refresh()
+    assert await sees(hospital, hospital.nurse) is not denied
+    assert await sees(hospital, hospital.nurse, "Condition/c1")
+    await store(hospital, consent(deny(), patient={"identifier": identifier}, status="inactive"))
+    assert await sees(hospital, hospital.nurse)
+
+
+async def test_an_erased_consent_holds_no_longer(hospital: Hospital) -> None:
+    """On every worker, whether it was active or deleted before; others stay in force."""
+    gate = Gate(hospital.gate.realm, hospital.context.store, hospital.gate.registry, BASE)  # of another worker
+    other = consent(deny(actor=[NURSE]), patient=reference("Patient/P1")) | {"id": "other"}
+    await store(hospital, consent(deny(actor=[NURSE])), other)
+    for each in (hospital, Hospital(hospital.context, gate)):
+        await each.gate.refresh()
+        assert not await sees(each, each.nurse)
+    erase = {"resourceType": "Parameters", "parameter": [{"name": "expungeEverything", "valueBoolean": True}]}
+    assert await status(hospital, hospital.admin, "POST", "Consent/k/$expunge", erase) == 200
+    gate.stale()
+    for each in (hospital, Hospital(hospital.context, gate)):
+        await each.gate.refresh()
+        assert await sees(each, each.nurse)
+        assert not await sees(each, each.nurse, "Condition/c1")
 
 
 async def test_a_consent_holds_on_writes_and_joins(hospital: Hospital) -> None:
