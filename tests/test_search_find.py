@@ -185,7 +185,7 @@ async def test_includes_are_cut_with_a_warning(store: Store, monkeypatch: pytest
 def only(*visible: str) -> Callable[[str], Clause]:
     """A caller who sees these resources and nothing else."""
 
-    def access(kind: str) -> Clause:
+    def access(kind: str, sought: bool = False, /) -> Clause:
         mine = tuple(name for name in visible if name.startswith(f"{kind}/"))
         return Ids(mine) if mine else NEVER
 

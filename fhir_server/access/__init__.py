@@ -7,7 +7,7 @@ outside the caller's compartment, filter, consent or labels looks exactly like w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from fhir_server.access.gate import Caller, Sight
 from fhir_server.access.shielding import keys_of, without_inside, without_links
 from fhir_server.context import Context, Request, Resource
 from fhir_server.store import Stored
+from fhir_server.store.find.search import Access
 from profiles.json import decode, encode
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
@@ -28,16 +29,20 @@ from search.query import Query
 from smart_auth.compartments import foreign_patient
 
 
-def clause_of(request: Request, context: Context) -> Callable[[str], Clause] | None:
-    """For each type the clause that is added to every query of this caller before it is compiled; None adds nothing."""
+def clause_of(request: Request, context: Context) -> Access | None:
+    """For each type the clause that is added to every query of this caller before it is compiled; None adds nothing.
+
+    What a search looks for has to be granted to search (`s`), where it refers to something found as well; what a
+    reference leads to, a chain or an include, may also be read (`r`).
+    """
     caller = caller_of(request, context)
     if caller is None:
         return None
     searched = kind_of(request)
     searches = _searches(request)
 
-    def allowed(kind: str) -> Clause:
-        verb = "s" if searches and kind == (searched or kind) else "i"
+    def allowed(kind: str, sought: bool = False, /) -> Clause:
+        verb = "s" if searches and (sought or kind == (searched or kind)) else "i"
         found = caller.gate.clause(caller, kind, verb)
         return found if kind != proxies.KIND else every((found, proxies.clause(caller)))
 
@@ -52,7 +57,7 @@ def _searches(request: Request) -> bool:
     return request.method in ("GET", "HEAD") or "_search" in request.parts
 
 
-def clause_of_condition(request: Request, context: Context, kind: str) -> Callable[[str], Clause] | None:
+def clause_of_condition(request: Request, context: Context, kind: str) -> Access | None:
     """The same for the criteria of a conditional interaction: they search, and without it there is no condition."""
     caller = caller_of(request, context)
     if caller is not None and not caller.gate.grants(caller, kind, "s"):

@@ -160,3 +160,38 @@ async def test_s01_conditions_need_search(hospital: Hospital, verbs: str) -> Non
             assert int(batched[:3] or answer.status) in expected, (method, url, sent)
             found = await hospital.ids(hospital.admin, "Condition?identifier=u|dup")
             assert len(found) == (1 if caller is within and method != "DELETE" and b"DELETE" not in encode(sent) else 0)
+
+
+async def test_t05_what_refers_to_something_is_searched_for(hospital: Hospital) -> None:
+    """`_has` and `_revinclude` find what `s` on its type finds, part by part, and nothing by `r` alone."""
+    rows: tuple[tuple[str, set[str]], ...] = (
+        ("user/Observation.r", set()),
+        ("user/Observation.r user/Observation.s?code=http://loinc.org|b", {"Observation/o2"}),
+        ("user/Observation.s", {f"Observation/{id}" for id in ("o1", "o2", "v1", "mix", "r1")}),
+    )
+    for scope, found in rows:
+        caller = by(hospital, f"{scope} user/Patient.rs user/Encounter.rs")
+        owners = {"Patient/P1"} if "Observation/o1" in found else set()
+        owners |= {"Patient/P2"} if found else set()
+        assert await hospital.ids(caller, "Patient?_has:Observation:subject:status=final") == owners
+        assert await hospital.ids(caller, "Patient?_has:Observation:patient:_id=o2") == (
+            {"Patient/P2"} if found else set()
+        )
+        encounters = {f"Encounter/e{owner[-1]}" for owner in owners}
+        chained = "Encounter?subject:Patient._has:Observation:subject:status=final"
+        assert await hospital.ids(caller, chained) == encounters
+        shown = await hospital.ids(caller, "Patient?_revinclude=Observation:subject")
+        assert shown == found | {"Patient/P1", "Patient/P2"}
+
+
+async def test_t05_what_a_reference_leads_to_may_be_read(hospital: Hospital) -> None:
+    """Chains, includes and orders across references look at what `r` shows, since the way there is in sight."""
+    caller = by(hospital, "user/Observation.rs user/Patient.r")
+    assert await status(hospital, caller, "GET", "Patient?family=Bell") == 403
+    assert await hospital.ids(caller, "Observation?subject:Patient.family=Bell") == {"Observation/o2"}
+    assert await hospital.ids(caller, "Observation?_filter=subject.family eq Bell") == {"Observation/o2"}
+    assert await hospital.ids(caller, "Observation?_id=o2&_include=*") == {"Observation/o2", "Patient/P2"}
+    ordered = content(await hospital.ask(caller, "GET", "Observation?_sort=patient.family"))["entry"]
+    assert ordered[0]["resource"]["id"] == "o2"
+    blind = by(hospital, "user/Observation.rs")
+    assert await hospital.ids(blind, "Observation?subject:Patient.family=Bell") == set()

@@ -120,12 +120,12 @@ async def _reverse(search: Search, include: Include, rows: list[Document]) -> li
     found: list[Document] = []
     for at in range(0, len(texts), MOST):
         clause = OneOf(tuple(texts[at : at + MOST]))
-        found += await _read(search, every((clause, _allowed(search, include.source))))
+        found += await _read(search, every((clause, _allowed(search, include.source, sought=True))))
     return found
 
 
-def _allowed(search: Search, type_name: str) -> Clause:
-    return search.access(type_name) if search.access else every(())
+def _allowed(search: Search, type_name: str, *, sought: bool = False) -> Clause:
+    return search.access(type_name, sought) if search.access else every(())
 
 
 async def _read(search: Search, clause: Clause) -> list[Document]:

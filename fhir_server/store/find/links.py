@@ -125,8 +125,8 @@ class Links:
             raise placed(error, clause.name) if error.status < 500 else error from None
         return await named(self.search, clause, pairs, self.few)
 
-    def allowed(self, type_name: str) -> Clause:
-        return self.search.access(type_name) if self.search.access else ALWAYS
+    def allowed(self, type_name: str, *, sought: bool = False) -> Clause:
+        return self.search.access(type_name, sought) if self.search.access else ALWAYS
 
     async def _chain(self, chain: Chain, held: bool) -> Clause:
         asked = _asked(chain)
@@ -192,7 +192,7 @@ class Links:
         return OneOf(texts) if texts else NEVER
 
     async def _has(self, has: Has) -> Clause:
-        where = await self.resolved(every((Kinds((has.source,)), has.where, self.allowed(has.source))))
+        where = await self.resolved(every((Kinds((has.source,)), has.where, self.allowed(has.source, sought=True))))
         if where == NEVER:
             return NEVER
         wide = replace(has, where=where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bson import Timestamp
 
@@ -20,7 +20,17 @@ from search.query import Query
 
 BATCH = 200
 
-Access = Callable[[str], Clause]
+
+class Access(Protocol):
+    """What the caller may see of a type.
+
+    `sought` says how the search comes to it: by looking for what refers to something, as `_has` and `_revinclude` do,
+    and not by following a reference to it.
+    """
+
+    def __call__(self, kind: str, sought: bool = False, /) -> Clause: ...
+
+
 Terms = Callable[[str, str], Awaitable[Sequence[tuple[str, str]]]]
 
 
@@ -90,7 +100,7 @@ def reads_of(store: Any, at: Timestamp | None) -> Any:
     return store.snapshot(at) if hasattr(store, "snapshot") else store
 
 
-def by_sight(types: Sequence[str], access: Access) -> dict[Clause, list[str]]:
+def by_sight(types: Sequence[str], access: Callable[[str], Clause]) -> dict[Clause, list[str]]:
     """The types of which the caller sees the same part."""
     kinds: dict[Clause, list[str]] = {}
     for name in types:
