@@ -88,7 +88,9 @@ async def test_a_history_tells_what_was_created(context: Context, of: str, query
 async def test_a_history_leaves_out_what_it_does_not_know_where_asked_to(context: Context) -> None:
     """A lenient client sees in the link to the page itself what counted (R4 search.html#errors)."""
     url = "Patient/p/_history?_count=2&nonsense=1"
-    assert (await ask(context, "GET", url)).status == 400
+    assert text_of(await ask(context, "GET", url)) == "nonsense is no parameter of history."
+    unable = await ask(context, "GET", "Patient/_history?_list=1")
+    assert (unable.status, text_of(unable)) == (400, "_list is not supported in a history.")
     page = content(await ask(context, "GET", url, prefer="handling=lenient"))
     assert page["link"][0] == {"relation": "self", "url": f"{BASE}/Patient/p/_history?_count=2"}
     assert len(page["entry"]) == 2

@@ -118,7 +118,8 @@ def _used(request: Request) -> Pairs:
     """
     unknown = sorted({name for name, _ in request.query} - KNOWN)
     if unknown and request.prefer.handling != "lenient":
-        raise FhirError("not-supported", f"{unknown[0]} is no parameter of history.", unknown[0])
+        told = "is not supported in a history" if unknown[0] == "_list" else "is no parameter of history"
+        raise FhirError("not-supported", f"{unknown[0]} {told}.", unknown[0])
     return [pair for pair in request.query if pair[0] in KNOWN]
 
 
