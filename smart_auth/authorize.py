@@ -39,21 +39,34 @@ class Denied(Exception):
 
 async def begin(realm: Realm, pairs: Iterable[tuple[str, str]], session: str) -> str:
     """Check an authorization request and store it as a flow of this browser session; returns the flow's id."""
-    params = _single(pairs)
+    params, repeated = _single(pairs)
     client = await _client(realm, params)
+    if repeated:
+        raise _denied(params, "invalid_request", "A parameter is given more than once.")
     flow = await _flow(realm, client, params)
     name = realm.secret()
     await realm.records.add("flows", digest(name), flow | {"session": session}, realm.after(realm.lifetimes.flow))
     return name
 
 
-def _single(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    params: dict[str, str] = {}
+# Where these are not clear there is nobody to redirect to.
+DECIDING = frozenset({"client_id", "redirect_uri"})
+
+
+def _single(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], bool]:
+    """The parameters, and whether one that must not is there more than once; its value is not known then.
+
+    Several of `resource` (RFC 8707 §2) are one text, with spaces, which no URI has.
+    """
+    given: dict[str, list[str]] = {}
     for name, value in pairs:
-        if name in params:
-            raise PageError(f"The request has the parameter {name[:40]} more than once.")
-        params[name] = value
-    return {name: value for name, value in params.items() if value}  # without a value it is not there (RFC 6749 §3.1)
+        given.setdefault(name, []).append(value)
+    repeated = {name for name, values in given.items() if len(values) > 1 and name != "resource"}
+    if repeated & DECIDING:
+        raise PageError("The request has the app or its address more than once.")
+    params = {name: " ".join(values) for name, values in given.items() if name not in repeated}
+    # Without a value it is not there (RFC 6749 §3.1).
+    return {name: value for name, value in params.items() if value.strip()}, bool(repeated)
 
 
 async def _client(realm: Realm, params: Mapping[str, str]) -> Record:
@@ -86,7 +99,7 @@ def _denied(params: Mapping[str, str], error: str, text: str) -> Denied:
 
 def _fault(realm: Realm, params: Mapping[str, str]) -> tuple[str, str] | None:
     """The first fault of a request whose client and redirect URI are right, as OAuth error and text."""
-    audiences = {params[name] for name in ("aud", "resource") if name in params}
+    resources = set(params.get("resource", "").split())
     checks = (
         ("request" in params, "request_not_supported", "Request objects are not supported."),
         ("request_uri" in params, "request_uri_not_supported", "Request objects are not supported."),
@@ -95,8 +108,13 @@ def _fault(realm: Realm, params: Mapping[str, str]) -> tuple[str, str] | None:
         (params.get("response_mode", "query") != "query", "invalid_request", "The response_mode is query."),
         (len(params.get("state", "")) > MAX_STATE, "invalid_request", "state is too long."),
         (len(params.get("nonce", "")) > MAX_STATE, "invalid_request", "nonce is too long."),
-        (not audiences, "invalid_request", "aud is required: the address of this FHIR server."),
-        (not audiences <= {realm.issuer, realm.issuer + "/"}, "invalid_request", "aud is not this FHIR server."),
+        (
+            not params.keys() & {"aud", "resource"},
+            "invalid_request",
+            "aud is required: the address of this FHIR server.",
+        ),
+        (params.get("aud", realm.issuer) not in realm.addresses, "invalid_request", "aud is not this FHIR server."),
+        (not resources <= realm.addresses, "invalid_target", "resource is not this FHIR server."),
         (params.get("code_challenge_method") != "S256", "invalid_request", "PKCE with S256 is required."),
         (not CHALLENGE.fullmatch(params.get("code_challenge", "")), "invalid_request", "code_challenge is not S256."),
         (not _prompts(params) <= PROMPTS, "invalid_request", "prompt has an unknown value."),

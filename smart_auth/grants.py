@@ -36,6 +36,8 @@ async def token(realm: Realm, form: Mapping[str, str], authorization: str | None
     client = await clients.authenticate(realm, named, authorization, f"{realm.auth}/token")
     if kind not in client["grants"]:
         raise UnauthorizedClientError(description="The client is not registered for this grant type.")
+    if not set(form.get("resource", "").split()) <= realm.addresses:  # RFC 8707 §2
+        raise OAuth2Error(error="invalid_target", description="resource is not this FHIR server.", status_code=400)
     answer = await GRANTS[kind](realm, client, form)
     await realm.note("token", {"client": client["key"], "grant": kind, "scope": answer["scope"]})
     return answer

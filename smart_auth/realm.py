@@ -150,6 +150,11 @@ class Realm:
     jwks: dict[str, KeySource] = field(default_factory=dict)
     turns: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
+    @property
+    def addresses(self) -> frozenset[str]:
+        """What a client may call the FHIR server as the audience of its token."""
+        return frozenset((self.issuer, f"{self.issuer}/"))
+
     def secret(self, size: int = 32) -> str:
         """A fresh random text of `size` bytes in base64url without padding.
 

@@ -167,6 +167,11 @@ async def test_cors(client: httpx2.AsyncClient) -> None:
     )
     assert preflight.status_code == 204
     assert "PUT" in preflight.headers["access-control-allow-methods"]
+    allowed = set(preflight.headers["access-control-allow-headers"].split(", "))
+    assert {"x-security-context", "x-provenance", "idempotency-key", "if-match", "content-encoding"} <= allowed
+    exposed = set(known.headers["access-control-expose-headers"].split(", "))
+    limits = {f"x-ratelimit-{name}" for name in ("limit", "remaining", "reset")}
+    assert {"retry-after", "www-authenticate", "etag", "location"} | limits <= exposed
 
 
 async def test_other_paths(client: httpx2.AsyncClient) -> None:

@@ -278,13 +278,33 @@ async def test_a_grant_type_that_is_not_offered(browser: Browser, kind: str | No
     assert "<script" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("named", "error"),
+    [
+        ([ISSUER, f"{ISSUER}/"], None),
+        (["https://evil.example/fhir"], "invalid_target"),
+        ([ISSUER, "https://evil.example/fhir"], "invalid_target"),
+    ],
+)
+async def test_resources_that_a_token_is_for(browser: Browser, named: list[str], error: str | None) -> None:
+    """RFC 8707 §2: `resource` may be there several times; one that is not served here is invalid_target."""
+    request = [*REQUEST.items(), *(("resource", each) for each in named)]
+    answer = await browser._show(await browser.http.get("/auth/authorize", params=request))
+    assert (sent(answer)["error"] if "location" in answer.headers else None) == error
+    form = exchange(await browser.code())
+    answer = await browser.http.post("/auth/token", data={**form, "resource": named})
+    assert answer.json().get("error") == error
+
+
 @pytest.mark.parametrize("path", ["userinfo", "launch", "break-glass", "roles/Nurse"])
 async def test_a_protected_resource_answers_with_a_challenge(browser: Browser, path: str) -> None:
-    """RFC 6750 §3: without a token, or with one that is none, WWW-Authenticate is Bearer."""
-    for head in ({}, {"Authorization": "Bearer nonsense"}):
+    """RFC 6750 §3: without a token, or with one that is none, WWW-Authenticate is Bearer; only a token has an error."""
+    plain, wrong = 'Bearer realm="FHIR"', 'Bearer error="invalid_token"'
+    for held, challenge in (("", plain), ("Basic YTpi", plain), ("Bearer nonsense", wrong)):
         method = "POST" if path in ("launch", "break-glass") else "GET"
+        head = {"Authorization": held} if held else {}
         answer = await browser.http.request(method, f"/auth/{path}", headers=head)
-        assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, 'Bearer error="invalid_token"')
+        assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, challenge)
     narrow = await browser.granted(scope="launch/patient patient/*.rs")
     head = {"Authorization": f"Bearer {narrow['access_token']}"}
     answer = await browser.http.get("/auth/userinfo", headers=head)

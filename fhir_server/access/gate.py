@@ -42,7 +42,7 @@ HOLDS: Mapping[str, Callable[[Parameter], bool]] = {
     "date": lambda found: found.type == "date",
 }
 
-LOGIN = {"WWW-Authenticate": "Bearer"}
+LOGIN = {"WWW-Authenticate": 'Bearer realm="FHIR"'}
 EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 

@@ -22,6 +22,7 @@ from smart_auth.realm import Realm, Record
 MAX_FORM = 65_536
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 BASIC = 'Basic realm="FHIR", charset="UTF-8"'
+BEARER = 'Bearer realm="FHIR"'
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -81,12 +82,15 @@ async def pairs(request: Request) -> list[tuple[str, str]]:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The fields of a form; one that comes twice is refused, one without a value is not there (RFC 6749 §3.2)."""
+    """The fields of a form; one that comes twice is refused, one without a value is not there (RFC 6749 §3.2).
+
+    Several of `resource` (RFC 8707 §2) are one text, with spaces.
+    """
     fields: dict[str, str] = {}
     for name, value in await pairs(request):
-        if name in fields:
+        if name in fields and name != "resource":
             raise OAuth2Error(error="invalid_request", description="A parameter is repeated.", status_code=400)
-        fields[name] = value
+        fields[name] = f"{fields[name]} {value}" if name in fields else value
     return {name: value for name, value in fields.items() if value}
 
 
@@ -173,7 +177,7 @@ def oauth(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
         try:
             return await endpoint(portal, request)
         except OAuth2Error as error:
-            return answer(dict(error.get_body()), error.status_code, _challenge(error))
+            return answer(dict(error.get_body()), error.status_code, _challenge(error, bearer(request)))
         except FhirError as error:
             name = "temporarily_unavailable" if error.status >= 500 else "invalid_request"
             return answer({"error": name, "error_description": error.text}, error.status, error.headers)
@@ -189,6 +193,7 @@ def with_origin(request: Request, response: Response, known: frozenset[str]) -> 
     origin = request.headers["origin"]
     if origin in known and "access-control-allow-origin" not in response.headers:
         response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "retry-after, www-authenticate"
         response.headers["Vary"] = "Origin"
     return response
 
@@ -202,8 +207,13 @@ async def preflight(portal: Portal, request: Request) -> Response:
     return Response(status_code=204, headers={**allowed, "Access-Control-Max-Age": "600"})
 
 
-def _challenge(error: OAuth2Error) -> dict[str, str]:
-    """The challenge of Basic (RFC 6749 §5.2, RFC 7617 §2), or that of a protected resource (RFC 6750 §3)."""
+def _challenge(error: OAuth2Error, token: str | None) -> dict[str, str]:
+    """The challenge of Basic (RFC 6749 §5.2, RFC 7617 §2), or that of a protected resource (RFC 6750 §3).
+
+    To who sent no token it tells no error (§3.1).
+    """
+    if error.error == "invalid_token" and token is None:
+        return {"WWW-Authenticate": BEARER}
     if error.error in ("invalid_token", "insufficient_scope"):
         return {"WWW-Authenticate": f'Bearer error="{error.error}"'}
     return {"WWW-Authenticate": BASIC} if isinstance(error, InvalidClientError) else {}
@@ -235,10 +245,16 @@ def human(portal: Portal, endpoint: Callable[[Portal, Request], Awaitable[Respon
     return run
 
 
+def bearer(request: Request) -> str | None:
+    """The token of the Authorization header, where it has one."""
+    header = request.headers.get("authorization", "")
+    return header[7:] if header[:7].lower() == "bearer " else None
+
+
 async def caller(portal: Portal, request: Request) -> tuple[Principal, Record]:
     """The principal of a bearer token in the Authorization header; never one in the address (RFC 6750 §2.3)."""
-    header = request.headers.get("authorization", "")
-    found = await principals.of_token(portal.realm, header[7:]) if header[:7].lower() == "bearer " else None
+    token = bearer(request)
+    found = await principals.of_token(portal.realm, token) if token is not None else None
     if found is None:
         raise OAuth2Error(error="invalid_token", description="A live access token is needed.", status_code=401)
     return found

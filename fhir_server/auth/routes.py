@@ -13,7 +13,7 @@ from fhir_server.auth import account as auth_account
 from fhir_server.auth import apps as auth_apps
 from fhir_server.auth import login as auth_login
 from fhir_server.auth import roles as auth_roles
-from fhir_server.auth.portal import Portal, answer, caller, data, form, human, oauth, preflight
+from fhir_server.auth.portal import Portal, answer, bearer, caller, data, form, human, oauth, preflight
 from smart_auth import (
     clients,
     discovery,
@@ -102,12 +102,12 @@ async def introspect(portal: Portal, request: Request) -> Response:
 
 
 async def _may_introspect(portal: Portal, request: Request, fields: dict[str, str]) -> bool:
-    header = request.headers.get("authorization")
-    if header and header[:7].lower() == "bearer ":
+    if bearer(request) is not None:
         principal, record = await caller(portal, request)
         client = await clients.find(portal.realm, record["client"]) or {}
         return "introspect" in {*policies.rights(principal.policies), *client.get("rights", ())}
     named = {name: value for name, value in fields.items() if name != "token"}
+    header = request.headers.get("authorization")
     client = await clients.authenticate(portal.realm, named, header, f"{portal.realm.auth}/token")
     if client["kind"] == "public":
         raise OAuth2Error(error="invalid_client", description="Authenticate to introspect.", status_code=401)
@@ -125,9 +125,7 @@ async def userinfo(portal: Portal, request: Request) -> Response:
 
 async def register(portal: Portal, request: Request) -> Response:
     """POST /register (RFC 7591)."""
-    header = request.headers.get("authorization", "")
-    initial = header[7:] if header[:7].lower() == "bearer " else None
-    found = await registration.register(portal.realm, await data(request), initial)
+    found = await registration.register(portal.realm, await data(request), bearer(request))
     await portal.realm.note("client-registered", {"client": found["client_id"]})
     return answer(found, 201)
 

@@ -51,11 +51,14 @@ KEPT = [row for row in SECURITY if row[0] != b"cache-control"]
 # The same as they are sent, by their number.
 LINES = {len(rows): b"".join(b"%b: %b\r\n" % row for row in rows) for rows in (SECURITY, KEPT)}
 NOTHING: Mapping[str, Any] = {}
-EXPOSED = b"etag, link, location, content-location, last-modified, x-correlation-id, x-request-id"
+EXPOSED = (
+    b"etag, link, location, content-location, last-modified, retry-after, www-authenticate, x-correlation-id, "
+    b"x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id"
+)
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 ALLOWED = (
-    b"accept, authorization, content-type, if-match, if-modified-since, if-none-exist, if-none-match, prefer, "
-    b"x-correlation-id, x-provenance, x-request-id"
+    b"accept, authorization, content-encoding, content-type, idempotency-key, if-match, if-modified-since, "
+    b"if-none-exist, if-none-match, prefer, x-correlation-id, x-provenance, x-request-id, x-security-context"
 )
 
 

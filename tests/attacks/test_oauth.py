@@ -61,10 +61,16 @@ async def test_o01_redirect_uris_match_exactly(browser: Browser, uri: str | None
 
 
 async def test_o02_an_unknown_client_and_repeated_parameters(browser: Browser) -> None:
-    """An unknown client, and a parameter given twice, end on a page; the right request goes on."""
+    """RFC 6749 §4.1.2.1: a fault in client or address ends on a page, a parameter given twice goes back to the app."""
     assert (await browser.authorize(client_id="nobody")).status_code == 400
-    twice = [*REQUEST.items(), ("redirect_uri", "https://evil.example/cb")]
-    assert (await browser.http.get("/auth/authorize", params=twice)).status_code == 400
+    for name in ("redirect_uri", "client_id"):
+        twice = [*REQUEST.items(), (name, "https://evil.example/cb")]
+        answer = await browser.http.get("/auth/authorize", params=twice)
+        assert (answer.status_code, "location" in answer.headers) == (400, False)
+    for name, state in (("scope", "s-123"), ("code_challenge", "s-123"), ("state", None), ("foreign", "s-123")):
+        twice = [*REQUEST.items(), (name, "x"), (name, "x")]
+        told = sent(await browser.http.get("/auth/authorize", params=twice))
+        assert (told["error"], told.get("state")) == ("invalid_request", state)
     assert (await browser.authorize()).status_code == 200
 
 
