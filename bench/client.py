@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvloop
@@ -19,7 +19,7 @@ import uvloop
 from bench.coded import CODED
 from bench.data import REQUESTS, World
 
-OPERATIONS = REQUESTS | CODED
+OPERATIONS: dict[str, Callable[[World], bytes]] = REQUESTS | CODED
 LOCATION = re.compile(rb'"location":\s*"(?:[^"]*/)?Patient/([A-Za-z0-9.-]+)')
 GOOD = (b"HTTP/1.1 200", b"HTTP/1.1 201")
 Request = tuple[int, bytes]

@@ -57,7 +57,7 @@ def _coding(name: str, code: str) -> dict[str, object]:
     return {"name": name, "valueCoding": {"system": ICD10, "code": code}}
 
 
-URL = {"name": "url", "valueUri": f"{ICD10}?fhir_vs"}
+URL: dict[str, object] = {"name": "url", "valueUri": f"{ICD10}?fhir_vs"}
 
 # Operation -> the next request. Each row is one line of the table.
 CODED: dict[str, Callable[[World], bytes]] = {

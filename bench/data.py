@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 MRN = "http://bench.example.org/mrn"
 LOINC = "http://loinc.org"
 PATIENTS = 20
-CODES = (("8867-4", "Heart rate", "/min"), ("8310-5", "Body temperature", "Cel"))
-CODES += (("29463-7", "Body weight", "kg"), ("8302-2", "Body height", "cm"))
+CODES = (
+    ("8867-4", "Heart rate", "/min"),
+    ("8310-5", "Body temperature", "Cel"),
+    ("29463-7", "Body weight", "kg"),
+    ("8302-2", "Body height", "cm"),
+)
 
 PATIENT = (
     '{"resourceType":"Patient",%s"identifier":[{"use":"official","type":{"coding":[{"system":'

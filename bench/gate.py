@@ -92,7 +92,7 @@ async def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fhir-bench-")))
         embedded = await Embedded.start(folder, mortal=True)
         stack.push_async_callback(embedded.stop)
-        settings = {"mongo": embedded.url, "data": folder, "key": "00" * 32, "rate_data": 10**9}
+        settings: dict[str, Any] = {"mongo": embedded.url, "data": folder, "key": "00" * 32, "rate_data": 10**9}
         apps: list[tuple[App, list[Any]]] = []
         for number in range(len(VARIANTS)):
             app = build_app(Config(**settings, auth="smart" if number else "none", database=f"bench_{number}"))

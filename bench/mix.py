@@ -88,11 +88,9 @@ async def load(store: Store, size: int, done: int) -> None:
     for n, resource in enumerate(copies(size)):
         if n < done:
             continue
-        name = f"{resource['resourceType']}/{resource['id']}"
         written = entries(resource, REGISTRY)
-        new = New(
-            *name.split("/"), 1, at + timedelta(milliseconds=n * 10), encode(resource), written, compartment(resource)
-        )
+        then = at + timedelta(milliseconds=n * 10)
+        new = New(resource["resourceType"], resource["id"], 1, then, encode(resource), written, compartment(resource))
         waiting.append(asyncio.ensure_future(store.create(new)))
         if len(waiting) == 1024:
             await asyncio.gather(*waiting)
@@ -104,7 +102,7 @@ async def sampled(store: Store) -> Sample:
     rows = await store.reads.find_documents({"s": "Pt"}, limit=5_000)
     people = [parse(bytes(row["body"])) for row in rows]
     assert all(isinstance(person, dict) for person in people)
-    mrns = [p["identifier"][0]["value"] for p in people if p["identifier"][0]["system"] == MRN]  # type: ignore[index]
+    mrns = [p["identifier"][0]["value"] for p in people if p["identifier"][0]["system"] == MRN]
     # The other names of a copy are those of the original, and shared by all its copies.
-    families = [p["name"][0]["family"] for p in people]  # type: ignore[index]
+    families = [p["name"][0]["family"] for p in people]
     return Sample([r["_id"].partition("/")[2] for r in rows], [f for f in families if len(f) == 7], mrns)

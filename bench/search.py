@@ -82,12 +82,11 @@ async def by_hand(store: Store, query: Query, after: str = "") -> None:
     """What somebody with a driver and the same entries would send."""
     reads = reads_of(store, None)
     search = Search(store, reads, query, REGISTRY, None, _codes(store), time.monotonic() + 60)
-    search.links = links = Links(search)
-    links.few = any(isinstance(part, Has) for part in walk(query.clauses))
+    links = Links(search, few=any(isinstance(part, Has) for part in walk(query.clauses)))
     clause = await links.resolved(query.clauses)
     rows = await _page(reads, query, clause, after)
     if links.few:
-        await links.for_rows(clause, rows)
+        await links.fitting(clause, rows)
     if query.total == "accurate":
         await reads.count(compile(widened(clause)))
     if query.includes:
@@ -122,7 +121,8 @@ async def _page(reads: Any, query: Query, clause: Clause, after: str) -> Any:
 
 async def timed(context: Context, shape: Shape, sample: Sample, times: int) -> Row:
     """One search with as many values, in turns with the same by hand."""
-    engine, hand = [], []
+    engine: list[float] = []
+    hand: list[float] = []
     until, found = time.perf_counter() + SECONDS, ""
     for n in range(times):
         pairs = shape.pairs(sample, n)
@@ -212,7 +212,7 @@ async def print_sizes(store: Store) -> float:
         f"{found['resources']:,.0f} resources; bytes per resource: {bodies:,.0f} body, {found['data']:,.0f} data on "
         f"disk, {found['indexes']:,.0f} indexes"
     )
-    return found["indexes"] / bodies
+    return float(found["indexes"] / bodies)
 
 
 def aims(found: dict[int, tuple[list[Row], float]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from bench.lines import Row
@@ -14,7 +14,7 @@ SECONDS = 1.0  # a turn
 class Turns:
     """Some rounds, in each of which every server has its turn, by name."""
 
-    def __init__(self, turns: dict[str, Callable[[], Row]], rounds: int) -> None:
+    def __init__(self, turns: Mapping[str, Callable[[], Row]], rounds: int) -> None:
         self.rounds = [{name: turn() for name, turn in turns.items()} for _ in range(rounds)]
         failed = [row for rows in self.rounds for row in rows.values() if row.errors]
         if failed:
