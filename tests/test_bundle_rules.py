@@ -141,6 +141,11 @@ async def test_canonicals_stay(context: Context) -> None:
         (entry("DELETE", "Patient?"), "Bundle.entry[1]: The criteria are empty", "Bundle.entry[1]"),
         (entry("GET", "Patient/none"), "Bundle.entry[1]: Patient/none is not known.", "Bundle.entry[1]"),
         (entry("GET", "Patient?bork=1"), "Bundle.entry[1]: Unknown", "Bundle.entry[1].request.url"),
+        (
+            entry("GET", "Patient?name=" + "x" * 70_000),
+            "Bundle.entry[1]: The URL is longer",
+            "Bundle.entry[1].request.url",
+        ),
     ],
 )
 async def test_faults_of_criteria_name_the_entry(context: Context, row: dict[str, Any], start: str, place: str) -> None:

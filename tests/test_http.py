@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -270,6 +271,26 @@ async def test_a_url_that_is_not_encoded_is_told_so(port: int, url: str) -> None
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert "percent-encoded, such as %C3%BC for ü".encode() in answer
     assert b"is no HTTP" in await talk(port, b"GET /fhir/Patient\xc3\r\n\r\n")
+
+
+async def test_the_pages_of_a_long_search_that_was_posted(mongo_url: str, database: str, tmp_path: Path) -> None:
+    """1,000 ids fit into no URL, and their page links are as long as it takes; a form has its own limit."""
+    ids = [str(uuid4()) for _ in range(1_000)]
+    async with (
+        application(mongo_url, database, tmp_path) as app,
+        listening(app) as number,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{number}/fhir/") as client,
+    ):
+        for id in ids[:3]:
+            assert (await client.put(f"Patient/{id}", json=patient(id=id))).status_code == 201
+        page = await client.post("Patient/_search", data={"_id": ",".join(ids), "_count": "2"})
+        link = next(link["url"] for link in page.json()["link"] if link["relation"] == "next")
+        following = await client.get(link.partition("/fhir/")[2])
+        assert (following.status_code, len(following.json()["entry"])) == (200, 1), following.text[:200]
+        long = await client.post("Patient/_search", data={"name": "x" * 70_000})
+        assert (long.status_code, long.json()["issue"][0]["code"]) == (413, "too-long")
+        endless = await talk(number, http("GET", "/fhir/Patient?_page=" + "x" * 140_000))
+        assert endless.startswith(b"HTTP/1.1 414 "), endless[:100]
 
 
 async def test_criteria_beyond_ascii(client: httpx2.AsyncClient) -> None:

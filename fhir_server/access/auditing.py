@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,9 @@ from smart_auth.realm import Record
 # What the operator is told at once, in the log, besides the trail.
 ALARMS = frozenset({"break-glass", "token-replay", "code-replay"})
 ENCODER = msgspec.json.Encoder()
+
+# Bytes of the lines of one link: it is one document of the database, of 16 MB at most.
+MOST_BYTES = 8 * 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -98,12 +101,17 @@ class Trail:
         return 2 * lines >= self.at_work
 
     async def _append(self, lines: list[bytes]) -> list[None]:
-        """Write the lines as one link; an id for all of them and a number for each cost less than ids."""
+        """Write the lines as one link, or as several where they outgrow a document."""
+        for part in _parted(lines):
+            await self._append_link(part)
+        return [None] * len(lines)
+
+    async def _append_link(self, lines: Sequence[bytes]) -> None:
+        """An id for all lines and a number for each cost less than ids."""
         name = self._context.new_id().encode()
         named = [b'["%b-%04d",%b' % (name, number, line[1:]) for number, line in enumerate(lines)]
         await self.journal.append(chain.told(named), open=True)
         self._mover.told += len(lines)
-        return [None] * len(lines)
 
     def _event(self, line: bytes) -> audit.Resource:
         """The AuditEvent of a line of the journal."""
@@ -191,3 +199,16 @@ class Trail:
         digests = {each.id: chain.digest(each.body) for each in found if each is not None and each.body is not None}
         wanted = zip(names, (line.decode() for line in link.lines), strict=False)
         return list(chain.event_faults(wanted, digests))
+
+
+def _parted(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """The lines in order, in parts that fit into a link each; nearly always it is one."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        size += len(line)
+        if part and size > MOST_BYTES:
+            yield part
+            part, size = [], len(line)
+        part.append(line)
+    yield part

@@ -17,7 +17,7 @@ from profiles.outcome import FhirError
 
 PAGE = "_page"  # the query parameter that carries the sealed state
 NONCE = 12
-LONGEST = 65_536  # bytes of an unpacked state; one that unpacks to more was not made here
+LONGEST = 1_048_576  # bytes of an unpacked state; one that unpacks to more was not made here
 
 STALE = "The page link is not one of this server's, or was changed; run the search again."
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from fhir_server.http.criteria import Pairs, create_criteria
 from fhir_server.http.headers import http_date
+from fhir_server.http.queries import LONGEST
 from profiles.model import RESOURCE_TYPES
 from profiles.outcome import FhirError
 
@@ -102,6 +103,8 @@ def _entry(number: int, row: Any, base: str) -> Entry:
         raise FhirError("value", f"{place}: {method!r} is no HTTP verb.", f"{place}.request.method", status=400)
     if not isinstance(url, str):
         raise FhirError("required", f"{place} has no URL.", f"{place}.request.url", status=400)
+    if len(url) > LONGEST:
+        raise FhirError("too-long", f"{place}: The URL is longer than {LONGEST} characters.", f"{place}.request.url")
     parts, query = split_url(url, base, place)
     headers = {HEADERS[name]: value for name, value in request.items() if name in HEADERS and isinstance(value, str)}
     if SINCE in headers:

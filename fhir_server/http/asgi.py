@@ -20,7 +20,7 @@ from fhir_server.http.formats import JSON, Format, chosen
 from fhir_server.http.headers import accepts_gzip, as_utf8, combined
 from fhir_server.http.intake import Budget, Gone, Intake, Receive
 from fhir_server.http.limiting import Left, Limits, class_of
-from fhir_server.http.protocol import WHOLE
+from fhir_server.http.protocol import WHOLE, most_of_url
 from fhir_server.http.queries import pairs_of
 from fhir_server.routes import handle
 from profiles.outcome import FhirError
@@ -147,8 +147,8 @@ class Fhir:
 
     def _target(self, scope: Scope) -> tuple[tuple[str, ...], Pairs]:
         path, query = scope["path"][len(self.mount) + 1 :], scope["query_string"]
-        if len(path) + len(query) > self.config.max_url:
-            raise FhirError("too-long", f"The URL is longer than {self.config.max_url} bytes.", status=414)
+        if len(path) + len(query) > (most := most_of_url(self.config, query)):
+            raise FhirError("too-long", f"The URL is longer than {most} bytes.", status=414)
         if path.endswith("/"):
             path = path[:-1]
         parts = tuple(path.split("/")) if path else ()

@@ -10,14 +10,17 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from fhir_server.answers.links import PAGE
 from fhir_server.config import Config
 from fhir_server.http.joined import Joined
+from fhir_server.http.queries import LONGEST_LINK
 from profiles.json import encode
 from profiles.outcome import Issue, operation_outcome
 
 # What the application finds in `scope["extensions"]`: the way to send an answer as a whole.
 WHOLE = "fhir.answer"
 Headers = list[tuple[bytes, bytes]]
+LINK = f"{PAGE}=".encode()
 CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # A request line whose URL has a space or a byte beyond ASCII.
@@ -34,6 +37,11 @@ def refusal(status: int, text: str) -> bytes:
     body = encode(operation_outcome([Issue("error", "too-long" if status in (414, 431) else "invalid", text)]))
     head = b"HTTP/1.1 %d %b\r\ncontent-type: application/fhir+json; charset=utf-8\r\n" % (status, REASONS[status])
     return head + b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+
+
+def most_of_url(limits: Config, url: bytes) -> int:
+    """The bytes that a URL may have: a page link carries what was posted, which may be more than a URL holds."""
+    return max(limits.max_url, LONGEST_LINK) if LINK in url else limits.max_url
 
 
 class Limited(HttpToolsProtocol):
@@ -71,13 +79,14 @@ class Limited(HttpToolsProtocol):
         if self._in_head and self._head and self._timer is None and not self._over:
             self._wait_for_head()
         # A body that came in the same packet counts too: four times the limits are still no danger.
-        if self._in_head and self._head > self._limits.max_headers + self._limits.max_url:
+        if self._in_head and self._head > self._limits.max_headers + most_of_url(self._limits, self.url):
             self._refuse(431, f"The header lines are longer than {self._limits.max_headers} bytes.")
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        if len(self.url) > self._limits.max_url + len("/fhir?"):
-            self._refuse(414, f"The URL is longer than {self._limits.max_url} bytes.")
+        most = most_of_url(self._limits, self.url)
+        if len(self.url) > most + len("/fhir?"):
+            self._refuse(414, f"The URL is longer than {most} bytes.")
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()

@@ -6,6 +6,11 @@ from urllib.parse import unquote
 
 from fhir_server.context import Pairs
 
+# Bytes of a query in a body: a posted search, the URL of an entry. 1,000 values of 64 characters.
+LONGEST = 65_536
+# Bytes of the URL of a page link, which carries such a query packed and sealed, in base64.
+LONGEST_LINK = 2 * LONGEST
+
 
 def pairs_of(query: str, most: int) -> Pairs:
     """As urllib's `parse_qsl` with blank values kept, in a third of its time; ValueError for more than `most` pairs."""

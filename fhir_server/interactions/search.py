@@ -13,6 +13,7 @@ from fhir_server.answers.respond import Response, milliseconds, searchset
 from fhir_server.answers.subsets import Subset, subset, subset_body
 from fhir_server.context import Context, Pairs, Request
 from fhir_server.http.headers import media
+from fhir_server.http.queries import LONGEST
 from fhir_server.store import Stored
 from fhir_server.store.find.explain import told
 from fhir_server.store.find.page import find
@@ -33,6 +34,8 @@ async def posted_search(request: Request, context: Context) -> Response:
     content_type = media(request.headers.get("content-type", FORM)).name
     if content_type != FORM:
         raise FhirError("not-supported", f"_search takes {FORM}, not {content_type}.", status=415)
+    if len(request.body) > LONGEST:
+        raise FhirError("too-long", f"The form is longer than {LONGEST} bytes.")
     try:
         form = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=context.config.max_values)
     except ValueError as error:

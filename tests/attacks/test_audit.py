@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.access.auditing import Trail
+from fhir_server.answers.respond import Response
 from fhir_server.context import Request
 from fhir_server.routes import handle
 from fhir_server.store import Store
@@ -264,3 +265,14 @@ def test_any_change_of_a_chain_is_found(texts: list[bytes], data: st.DataObject)
     assert list(proven([*links[:at], replace(links[at], text=b"forged text"), *links[at + 1 :]]))
     forged = linked(b"guess", links[at - 1] if at else None, texts[at])
     assert list(proven([*links[:at], forged, *links[at + 1 :]]))
+
+
+@pytest.mark.anyio
+async def test_u01_many_long_lines_at_once_are_all_told(hospital: Hospital) -> None:
+    """What arrives together goes into one link while that fits into a document: 20 MB of questions do not."""
+    trail, before = hospital.context.trail, len(await events(hospital))
+    assert trail is not None
+    request = Request("GET", ("Observation",), [("code", "x" * 60_000)], principal=hospital.doctor, id="t")
+    await asyncio.gather(*(trail.record(request, "search-type", Response(200)) for _ in range(350)))
+    assert len(await events(hospital)) == before + 350
+    assert await faults(hospital) == []
