@@ -164,7 +164,7 @@ async def test_contained_patients_in_access_clauses(store: Store) -> None:
     """A clause of the caller's rules knows a contained patient under each of its places, in memory and stored."""
     about = parse("AuditEvent", [("patient:missing", "false")], REGISTRY).clauses
 
-    def access(kind: str) -> Clause:
+    def access(kind: str, sought: bool = False, /) -> Clause:
         return about if kind == "AuditEvent" else ALWAYS
 
     events = event("a", "#p", "Device/e"), event("b", "Device/d", "#p"), event("c", "Device/d", "Device/e")

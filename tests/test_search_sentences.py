@@ -9,7 +9,7 @@ import pytest
 from fhir_server.context import Context
 from fhir_server.store import Store
 from fhir_server.store.find.page import find
-from search.clauses import ALWAYS
+from search.clauses import ALWAYS, Clause
 from search.query import parse
 from tests.shell import BASE, ask, content, context_on
 
@@ -176,9 +176,11 @@ async def test_the_version_that_a_reference_names_is_included(context: Context) 
     for family, version in (("ash", 3), ("ash,ross", 1)):  # of what the caller may see
         seen = {"Patient": parse("Patient", [("family", family)], context.registry).where}
         query = parse("Observation", [("_id", "v1"), ("_include", "Observation:subject")], context.registry)
-        found = await find(
-            context.store, query, registry=context.registry, access=lambda kind, seen=seen: seen.get(kind, ALWAYS)
-        )
+
+        def access(kind: str, sought: bool = False, /, seen: dict[str, Clause] = seen) -> Clause:
+            return seen.get(kind, ALWAYS)
+
+        found = await find(context.store, query, registry=context.registry, access=access)
         assert [stored.version for stored in found.included] == [version]
 
 
